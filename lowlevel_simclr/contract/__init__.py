@@ -1,4 +1,5 @@
-"""The definitions that all implementations of an op share: random words, argument checks, types and constants.
+"""The definitions that all implementations of an op share: random numbers, argument checks, types and constants.
 
-Apart from these definitions, the NumPy reference shares no code with the implementations that it judges.
+Each op has a reference implementation in NumPy, against which the other implementations are tested. Apart from these
+definitions, the reference shares no code with them.
 """

@@ -1,4 +1,4 @@
-"""Checks of the arguments of ops. Every implementation refuses the same input with the same message."""
+"""Checks of the arguments of ops. All implementations of an op use them, so a wrong argument gives the same message."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from lowlevel_simclr.contract.constants import FULL_SCALE
 from lowlevel_simclr.contract.view_params import FINITE_FIELDS, ViewParams
 
-WORDS = 2**32  # values of a 32-bit word
-LARGEST_PIXEL = 16.0  # in a float image in [0, 1]; in [0, 255], only a nearly black image stays below it
-LONGEST_SIDE = 2**15  # in pixels; sides must be shorter, see make_views.h
+WORDS = 2**32  # number of values of a 32-bit word
+# Float images must have pixels in [0, 1]. If pixels in [0, 255] are passed by mistake, the largest one exceeds this
+# limit, unless the images are nearly black.
+LARGEST_PIXEL = 16.0
+LONGEST_SIDE = 2**15  # pixels; the sides of an image must be shorter than this, see make_views.h
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 RANGES = ("crop_area", "crop_aspect", "brightness", "contrast", "saturation", "hue", "brightness_shift", "blur_sigma")
 PROBABILITIES = ("flip_probability", "jitter_probability", "grey_probability", "blur_probability")
@@ -24,7 +26,7 @@ MOST_SHOWN = 60  # characters of a wrong value in a message
 
 
 def describe_value(value: Any) -> str:
-    """Return a wrong argument for a message: on one line, shortened, with its type."""
+    """Describe a wrong argument for an error message: its shortened text on one line, and its type."""
     shown = " ".join(repr(value).split())
     shown = shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
     return f"{shown} ({type(value).__name__})"
@@ -78,7 +80,7 @@ def check_number(name: str, value: Any) -> float:
 
 def convert_to_float(value: Real | float) -> float:
     """Return a real number as a float. A number that no float can hold becomes infinite, with its sign."""
-    number: Any = value  # type checkers know no order of real numbers
+    number: Any = value  # for type checkers, which do not know that a `Real` can be compared with 0
     try:
         return float(number)
     except OverflowError:
@@ -90,7 +92,8 @@ def check_numbers(name: str, value: Any) -> NDArray[np.float64]:
 
     Args:
         name: name of the argument, for the message.
-        value: array or nested sequences of real numbers. An array of a foreign type such as bfloat16 counts too.
+        value: array or nested sequences of real numbers. The type may be one that NumPy does not define, such as
+            bfloat16.
 
     Raises:
         TypeError: if it contains a value that is not a real number.
@@ -108,13 +111,13 @@ def check_numbers(name: str, value: Any) -> NDArray[np.float64]:
 
 
 def check_same_shape(shapes: Sequence[tuple[Any, ...]]) -> None:
-    """Check that weight, gradient and velocity of a variable have one shape.
+    """Check that the weight, the gradient and the velocity (momentum) of a variable have the same shape.
 
     Args:
         shapes: the three shapes. An unknown length is None.
 
     Raises:
-        ValueError: if the known lengths differ.
+        ValueError: if the numbers of axes differ, or if known lengths differ.
     """
     alike = len({len(shape) for shape in shapes}) == 1
     if not alike or any(len(set(lengths) - {None}) > 1 for lengths in zip(*shapes)):
@@ -126,7 +129,7 @@ def check_same_shape(shapes: Sequence[tuple[Any, ...]]) -> None:
 
 
 def check_recipe(recipe: Any) -> Any:
-    """Return `recipe` unchanged if views can be drawn from it.
+    """Return `recipe` unchanged if random views can be made with it.
 
     Args:
         recipe: a `settings.ViewRecipe`, or any object with its attributes.
@@ -161,7 +164,7 @@ def check_index(index: Any) -> Any:
     """Return `index` unchanged if it is (N,) and integer.
 
     Args:
-        index: array or tensor.
+        index: array or tensor, the positions of images in the data set.
 
     Raises:
         ValueError: if the shape is not (N,) or the type is not an integer type.
@@ -199,7 +202,7 @@ def check_frames(sizes: NDArray[Any], height: int, width: int) -> None:
         width: width of the arrays, in pixels.
 
     Raises:
-        ValueError: if a frame is empty or larger than its array. The message names the row.
+        ValueError: if a size is below 1 pixel or larger than the array. The message names the row.
     """
     wrong = np.any((sizes < 1) | (sizes > (height, width)), axis=1)
     if np.any(wrong):
@@ -211,11 +214,11 @@ def check_frames(sizes: NDArray[Any], height: int, width: int) -> None:
 
 
 def check_counter(epoch: Any, index: NDArray[Any]) -> None:
-    """Check that an epoch and the positions of images fit into 32-bit words, from which views are drawn.
+    """Check that an epoch and the positions of images fit into 32 bits. The random numbers of views depend on both.
 
     Args:
         epoch: whole number.
-        index: (N,) integers.
+        index: (N,) integers, the positions of images in the data set.
 
     Raises:
         TypeError: if epoch is not a whole number.
@@ -230,7 +233,7 @@ def check_counter(epoch: Any, index: NDArray[Any]) -> None:
 
 
 def check_image_sides(height: Any, width: Any) -> tuple[int, int]:
-    """Return height and width as ints if crops can be drawn from images of this size.
+    """Return height and width as ints if images of this size can be cropped.
 
     Args:
         height: height of the images, in pixels.
@@ -247,13 +250,13 @@ def check_image_sides(height: Any, width: Any) -> tuple[int, int]:
 
 
 def check_finite(params: ViewParams) -> None:
-    """Check that no factor of a view is NaN or infinite.
+    """Check that no floating-point parameter of a view is NaN or infinite.
 
     Args:
         params: parameters as arrays or eager tensors.
 
     Raises:
-        ValueError: if a factor is NaN or infinite. The message names the row.
+        ValueError: if one of them is NaN or infinite. The message names the row.
     """
     for name in FINITE_FIELDS:
         values = np.asarray(getattr(params, name))
@@ -398,8 +401,9 @@ def check_params(params: ViewParams, count: int, height: int, width: int, channe
         channels: C, number of channels.
 
     Raises:
-        ValueError: if a parameter does not have 2N rows, if a box is empty or leaves the image, if a factor is NaN or
-            infinite, or if C is not 3 and a view is grey or changes saturation or hue.
+        ValueError: if a parameter does not have 2N rows, if a crop box is empty or reaches beyond the image, if a
+            floating-point parameter is NaN or infinite, or if C is not 3 and a view is grey or changes saturation or
+            hue.
     """
     check_rows(params, count)
     y, x, h, w = np.asarray(params.box, np.int64).T

@@ -1,4 +1,4 @@
-"""Checks of the arguments of LARS as tensors, for both TensorFlow implementations.
+"""Checks of the arguments of LARS (an optimizer), for both TensorFlow implementations: native and stock.
 
 Shapes and types are checked wherever they are known. The value of a tensor is never read, because that would wait for
 the device.
@@ -20,7 +20,7 @@ CHOICES = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")
 def check_variable(
     weight: Any, gradient: Any, velocity: Any, types: Sequence[tf.DType]
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return weight, gradient and velocity of a variable as tensors.
+    """Return the weight, the gradient and the velocity (momentum) of a variable as tensors.
 
     Args:
         weight: w, of any shape.
@@ -47,7 +47,7 @@ def check_variable(
 
 
 def check_choice(name: str, value: Any) -> float | tf.Tensor:
-    """Return a number of the update: a Python number as a float, a tensor as a scalar tensor.
+    """Return one of the four settings of an update: a Python number as a float, a tensor as a scalar tensor.
 
     Args:
         name: one of `CHOICES`.

@@ -1,4 +1,4 @@
-"""Checks of NT-Xent's arguments as tensors, for both TensorFlow implementations.
+"""Checks of the arguments of NT-Xent (SimCLR's loss), for both TensorFlow implementations: native and stock.
 
 While a graph is built, some shapes and values are unknown. The op checks those when it runs.
 """
@@ -43,7 +43,7 @@ def check_projections(z: tf.Tensor) -> tf.Tensor:
 
 
 def check_temperature(temperature: Temperature) -> Temperature:
-    """Return the temperature. A number stays as it is. A tensor or variable (of TensorFlow or Keras) becomes a tensor.
+    """Return the temperature: a number unchanged, a tensor or variable (of TensorFlow or Keras) as a tensor.
 
     Args:
         temperature: tau, a number, a scalar tensor or a variable.
@@ -64,12 +64,12 @@ def check_temperature(temperature: Temperature) -> Temperature:
 
 
 def check_own_pairs(z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> None:
-    """Check that a replica's own pairs exist.
+    """Check that the pairs whose loss a replica computes exist. A pair is both views of one image.
 
     Args:
         z_all: (2N, d) projections of all replicas.
-        first_pair: first own pair.
-        pairs: n, number of own pairs.
+        first_pair: number of the replica's first pair, from 0.
+        pairs: n, number of pairs of the replica.
 
     Raises:
         ValueError: if the known numbers show that the pairs do not lie within 0 .. N-1.

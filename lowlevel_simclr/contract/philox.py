@@ -123,7 +123,9 @@ def draw_words(seed: int, epoch: int, index: ArrayLike, view: ArrayLike, purpose
 
 
 def to_uniform(words: Any) -> NDArray[np.float32]:
-    """Turn words into numbers in [0, 1): the upper 24 bits times 2^-24, exact in float32. Same shape, float32.
+    """Turn words into numbers in [0, 1): the upper 24 bits times 2^-24, which is exact in float32.
+
+    The result has the shape of `words` and the type float32.
 
     Examples:
         >>> from lowlevel_simclr.contract.philox import to_uniform

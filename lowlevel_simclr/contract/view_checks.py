@@ -1,8 +1,8 @@
-"""Checks of the arguments of views as tensors, for both TensorFlow implementations.
+"""Checks of the arguments of the ops that make views, for both TensorFlow implementations: native and stock.
 
-While a graph is built, values are unknown, so no error can be raised. A row whose view cannot be made then gets a box
-of which every number is -1. Stock ops make the pixels of such a view NaN. So does the native op on a GPU. On a CPU, the
-native op raises an error when it runs.
+While a graph is built, values are unknown, so no error can be raised. If a view cannot be made, all four numbers of its
+crop box become -1. The stock op, and the native op on a GPU, then set all pixels of this view to NaN. The native op on
+a CPU raises an error when it runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FIELD_TYPES = ViewParams(
     grey=tf.bool,
     blur_sigma=tf.float32,
 )
-NO_BOX = -1  # every number of the box of a row that cannot be made
+NO_BOX = -1  # all four numbers of the crop box of a view that cannot be made
 
 
 def check_known_counter(epoch: Any, index: tf.Tensor) -> None:
@@ -47,7 +47,7 @@ def check_known_counter(epoch: Any, index: tf.Tensor) -> None:
 
     Args:
         epoch: a number or an integer scalar tensor.
-        index: (N,) integers.
+        index: (N,) integers, the positions of images in the data set.
 
     Raises:
         TypeError: if epoch is not one whole number.
@@ -86,7 +86,7 @@ def convert_params(params: ViewParams, count: int | None) -> ViewParams:
 
 
 def list_frames(sizes: Any, index: Any, height: int, width: int) -> tf.Tensor:
-    """Return the frame (height and width) of each image, or one for all images. Check it if its value is known.
+    """Return the frame (height and width) of each image, or one frame for all images. Check frames of known value.
 
     Args:
         sizes: (N, 2) integers, the height and width of each image in pixels. None: every image fills its array.
@@ -118,18 +118,18 @@ def find_sound_rows(epoch: Any, index: tf.Tensor, frames: tf.Tensor, height: int
 
 
 def are_factors_finite(params: ViewParams) -> tf.Tensor:
-    """Return for each row whether every factor is finite, (2N,) bool."""
+    """Return for each view whether all its floating-point parameters are finite, (2N,) bool."""
     return tf.reduce_all(tf.stack([tf.math.is_finite(getattr(params, name)) for name in FINITE_FIELDS]), axis=0)
 
 
 def refuse_infinite_factors(params: ViewParams) -> ViewParams:
-    """Check that every factor is finite. In a graph, set the box of each row with a NaN or infinite factor to -1.
+    """Check that all floating-point parameters are finite. In a graph, set the box of each other view to -1.
 
     Args:
         params: parameters as tensors.
 
     Returns:
-        The parameters, with these boxes.
+        The parameters with the changed boxes.
 
     Raises:
         ValueError: eagerly, see `checks.check_finite`.
@@ -141,7 +141,9 @@ def refuse_infinite_factors(params: ViewParams) -> ViewParams:
 
 
 def refuse_large_pixels(images: tf.Tensor) -> None:
-    """Check in eager mode that floating-point images look like pixels in [0, 1]. In a graph, their values are unknown.
+    """Check in eager mode that the pixels of floating-point images look like pixels in [0, 1].
+
+    In a graph, the values are unknown, and nothing is checked.
 
     Args:
         images: (N, H, W, C) of any type.
@@ -154,5 +156,5 @@ def refuse_large_pixels(images: tf.Tensor) -> None:
 
 
 def mark_rows(box: tf.Tensor, sound: tf.Tensor) -> tf.Tensor:
-    """Return boxes (2N, 4) with -1 in every row that is not sound (2N,)."""
+    """Return the boxes (2N, 4), but with -1 in every row where `sound` (2N,) is False."""
     return tf.where(sound[:, None], box, NO_BOX)

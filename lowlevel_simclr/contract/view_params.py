@@ -20,8 +20,8 @@ FINITE_FIELDS = ("brightness", "contrast", "saturation", "hue", "brightness_shif
 class ViewParams(NamedTuple):
     """The parameters of 2N views, as arrays or tensors. Rows 0..N-1 are the first views, rows N..2N-1 the second views.
 
-    If the colours of a view are not jittered, its factors are neutral: brightness, contrast and saturation are 1, hue
-    and brightness_shift are 0. The order is drawn anyway.
+    If the colours of a view do not change, brightness, contrast and saturation are 1, and hue and brightness_shift are
+    0. The order is random even then.
     """
 
     box: Any  # (2N, 4) int32: y, x, height, width of the crop, in pixels of the image

@@ -1,1 +1,1 @@
-"""Data sets, batches, views and the test transform."""
+"""Reads data sets, and prepares their images for training and for the evaluation."""

@@ -31,8 +31,8 @@ def read_pickle(path: Path, remedy: str) -> dict[str, Any]:
         remedy: a sentence that says what the user can do about a damaged file. Error messages end with it.
 
     Raises:
-        DataError: if the file cannot be read, is too large or damaged, holds something else, asks for code, or nests
-            its objects too deeply.
+        DataError: if the file cannot be read, is too large or damaged, does not hold a dictionary, needs code that is
+            not allowed, or nests its objects too deeply.
     """
     try:
         data = read_regular_file(path, LARGEST_PICKLE, "LARGEST_PICKLE")
@@ -79,7 +79,7 @@ def _refuse_bomb(data: bytes, name: str) -> None:
         DataError: if there are too many objects, or if they are nested too deeply.
         Exception: of many types, if the pickle is damaged.
     """
-    stack: list[_Size | None] = []  # None is a mark
+    stack: list[_Size | None] = []  # None stands for pickle's MARK
     memo: dict[int, _Size | None] = {}
     for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
         if opcode.name == "MEMOIZE" or opcode.name.endswith("PUT"):
@@ -105,7 +105,7 @@ _SOURCE = "A CIFAR batch is flat. Get the file from a source that you trust."
 
 
 def _take(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Size]:
-    """Take from the stack what an opcode uses, in order."""
+    """Remove the objects that an opcode uses from the stack. Return their sizes in the order of the stack."""
     used: list[_Size] = []
     before = list(opcode.stack_before)
     if pickletools.markobject in before:
@@ -120,7 +120,8 @@ def _take(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Si
 def _measure(used: Sequence[_Size], opcode: pickletools.OpcodeInfo) -> _Size:
     """Return the size of the object that an opcode builds from other objects."""
     first = used[0].depth if used else 0
-    grows = opcode.name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")  # the container was there
+    # Whether the opcode adds to a container that exists already: the first object.
+    grows = opcode.name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
     inside = max((size.depth for size in (used[1:] if grows else used)), default=0)
     return _Size(1 + sum(size.objects for size in used), max(first if grows else 0, inside + bool(used)))
 
@@ -129,7 +130,7 @@ def _measure(used: Sequence[_Size], opcode: pickletools.OpcodeInfo) -> _Size:
 
 
 class _StoredType:
-    """The dtype of a pickled array. `__init__` receives its code, `__setstate__` its byte order."""
+    """The dtype of a pickled array. `__init__` gets its code such as "u1", `__setstate__` gets its byte order."""
 
     def __init__(self, code: bytes | str, *flags: Any) -> None:
         self.dtype = np.dtype(_to_text(code))
@@ -140,7 +141,7 @@ class _StoredType:
 
 
 class _StoredArray:
-    """A pickled array. `__setstate__` receives its shape, dtype, memory order and bytes."""
+    """A pickled array. `__setstate__` gets its shape, dtype, memory order and bytes."""
 
     def __init__(self, *arguments: Any) -> None:
         self.array = np.empty(0, np.uint8)
@@ -160,8 +161,8 @@ def _read_stored_bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-# The three definitions above replace the names in a pickled array. NumPy's own unpickling trusts its input, and is
-# never reached. NumPy 2 moved `_reconstruct`, so files with either name exist.
+# A pickled array names these functions and types. The three definitions above replace them, so NumPy's own functions,
+# which trust their input, are never called. NumPy 2 moved `_reconstruct` to another module, so there are two names.
 _ADMITTED: dict[str, Callable[..., Any]] = {
     "numpy.core.multiarray._reconstruct": _StoredArray,
     "numpy._core.multiarray._reconstruct": _StoredArray,

@@ -1,7 +1,7 @@
-"""Hands batches from Python to tf.data through a queue of TensorFlow. So the graph of tf.data calls no Python function.
+"""Passes batches from Python to tf.data through a TensorFlow queue. So the graph of tf.data calls no Python function.
 
 A thread takes the batches from an iterator and puts them into the queue. It waits while the queue is full. The thread
-ends with the last batch, or when the program has dropped the dataset and its iterator.
+ends after the last batch, or when the dataset is no longer used and Python deletes it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import tensorflow as tf
 
 Element = tuple[np.ndarray | int, ...]
 _WAITING = 1  # elements in the queue, besides those that the producer prepares ahead
-_ASSERTED, _END = "the batches end here: ", " [end]"  # the text before and after an exception of the iterator
-_SECONDS = 10.0  # how long to wait for the thread when the dataset is dropped
+_ASSERTED, _END = "the batches end here: ", " [end]"  # the text around the message of an exception of the iterator
+_SECONDS = 10.0  # how long to wait for the end of the thread when the dataset is deleted
 
 
 def make_queue_dataset(elements: Iterator[Element], specs: Sequence[tf.TensorSpec], count: int) -> tf.data.Dataset:
@@ -25,13 +25,15 @@ def make_queue_dataset(elements: Iterator[Element], specs: Sequence[tf.TensorSpe
 
     Args:
         elements: yields `count` tuples. A thread starts to take them at once.
-        specs: the shapes and types of a tuple.
+        specs: the shape and type of each member of a tuple.
         count: number of tuples.
 
     Returns:
-        A dataset. An exception of the iterator becomes a `tf.errors.InvalidArgumentError` with its type and its text.
+        A dataset. If the iterator raises an exception, the dataset raises a `tf.errors.InvalidArgumentError` that
+        contains the type and the message of the exception.
     """
-    note = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.string))  # the place of an element, and what went wrong
+    # The number of an element, and the message of an exception. Without an exception, the message is empty.
+    note = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.string))
     kinds = [*specs, *note]
     with tf.device("cpu:0"):
         queue = tf.queue.FIFOQueue(_WAITING, [kind.dtype for kind in kinds], [kind.shape for kind in kinds])
@@ -54,7 +56,7 @@ def make_queue_dataset(elements: Iterator[Element], specs: Sequence[tf.TensorSpe
 
 
 def recover_problem(error: tf.errors.OpError) -> str | None:
-    """Return the type and the text of the exception that an iterator raised, or None if the error is another one."""
+    """Return the type and the message of the iterator's exception that caused an error, or None if none did."""
     found = re.search(re.escape(_ASSERTED) + "(.*)" + re.escape(_END), error.message or "")
     if found is None:
         return None
@@ -62,13 +64,13 @@ def recover_problem(error: tf.errors.OpError) -> str | None:
 
 
 def _unescape(found: re.Match[str]) -> str:
-    """Return the character of an escape sequence of C, in which TensorFlow writes quotes and control characters."""
+    """Return the character of an escape sequence of C. TensorFlow escapes quotes and control characters in messages."""
     text = found.group(1)
     return chr(int(text, 8)) if len(text) == 3 else {"n": "\n", "r": "\r", "t": "\t"}.get(text, text)
 
 
 def _fill(elements: Iterator[Element], specs: Sequence[tf.TensorSpec], queue: tf.queue.QueueBase) -> None:
-    """Put all elements into the queue. If the iterator raises an exception, put an element that carries its text."""
+    """Put all elements into the queue. If the iterator raises an exception, put in an element with its message."""
     place = 0
     try:
         with tf.device("cpu:0"):
@@ -76,26 +78,26 @@ def _fill(elements: Iterator[Element], specs: Sequence[tf.TensorSpec], queue: tf
                 queue.enqueue((*element, place, ""))
                 place += 1
             queue.close()
-    except tf.errors.CancelledError:  # by `_stop`
+    except tf.errors.CancelledError:  # `_stop` has closed the queue
         return
     except Exception as error:
         _report(f"{type(error).__name__}: {error}", place, specs, queue)
 
 
 def _report(problem: str, place: int, specs: Sequence[tf.TensorSpec], queue: tf.queue.QueueBase) -> None:
-    """Put an element into the queue that raises an error in the graph."""
+    """Put an element with the message of an exception into the queue. It makes the graph raise an error."""
     empty = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in specs]
     try:
         with tf.device("cpu:0"):
             queue.enqueue((*empty, place, problem.encode("utf-8", "backslashreplace")))
             queue.close()
-    except tf.errors.CancelledError:  # by `_stop`
+    except tf.errors.CancelledError:  # `_stop` has closed the queue
         return
 
 
 def _stop(queue: tf.queue.QueueBase, thread: threading.Thread) -> None:
-    """End the thread."""
-    with tf.init_scope():  # Python may drop a dataset at any time, also while a graph is traced
+    """Close the queue, which makes the thread end, and wait for the thread."""
+    with tf.init_scope():  # Python may delete a dataset at any time, even while a graph is traced
         queue.close(cancel_pending_enqueues=True)
     if thread is not threading.current_thread():
         thread.join(_SECONDS)

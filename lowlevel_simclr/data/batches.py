@@ -1,6 +1,7 @@
-"""The order in which training sees the images: batches (epoch, index, images), and the sizes of images if they differ.
+"""Makes the batches of training, with the images in a random order.
 
-`views.py` turns a batch into views. `catalog.py` reads the data sets.
+A batch has the epoch, the positions of its images in the data set (index), the images and, if they differ, the sizes of
+the images. `views.py` turns a batch into views. `catalog.py` reads the data sets.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from lowlevel_simclr.data.framed_images import FramedImages, get_canvases
 from lowlevel_simclr.data.packed_images import PackedImages
 from lowlevel_simclr.data.streamed import StreamedImages
 
-PREFETCHED = 4  # batches that wait in memory; enough when steps take unequal times
-# Limit in bytes for the images that wait. A batch of 4096 small images is about as large as this limit. Its step takes
-# so long that one waiting batch is enough.
+PREFETCHED = 4  # batches that are made ahead and wait in memory; enough even if steps take unequal times
+# Limit in bytes for the images of the waiting batches, but one batch always waits. A batch of 4096 small images is
+# about as large as this limit. A training step on it takes so long that one waiting batch is enough.
 PREFETCHED_BYTES = 2**24
 
 
@@ -134,29 +135,31 @@ def _make_indices(epoch: tf.Tensor, count: int, batch_size: int, seed: int, own:
     return rows.map(_disable_autograph(lambda index: (epoch, index)))
 
 
-Gather = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]  # adds images, and their sizes, to (epoch, index)
+# A function from (epoch, index) to (epoch, index, images) or to (epoch, index, images, sizes).
+Gather = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]
 
 
 def _make_gather(images: np.ndarray, device: str) -> Gather:
     """Return a function that gathers images by row number from one tensor on a device."""
-    with tf.device(device):  # captured as a tensor: a graph holds at most 2 GiB of constants
+    with tf.device(device):  # a tensor outside the graph, because a graph holds at most 2 GiB of constants
         held = tf.convert_to_tensor(images)  # (n, H, W, C)
     return _disable_autograph(lambda epoch, index: (epoch, index, tf.gather(held, index)))  # (), (N,), (N, H, W, C)
 
 
 def _make_size_gather(sizes: np.ndarray, device: str) -> Callable[..., tuple[tf.Tensor, ...]]:
-    """Return a function that adds the sizes (N, 2) int32 of its images to a batch."""
+    """Return a function that adds the sizes (N, 2) int32 of the images to a batch."""
     with tf.device(device):
         held = tf.constant(sizes, tf.int32)  # (n, 2)
     return _disable_autograph(lambda epoch, index, images: (epoch, index, images, tf.gather(held, index)))
 
 
 def _make_gather_on_host(images: Any) -> Gather:
-    """Return a function that gathers images by row number from host memory, or from a file mapped into it."""
+    """Return a function that gathers images by row number from host memory, or from a file mapped into memory."""
     if not isinstance(images, PackedImages):
         return _make_gather(images, "cpu:0")
     with tf.device("cpu:0"):
-        held = tf.experimental.dlpack.from_dlpack(images.pixels.__dlpack__())  # (m, H, W, C), not copied and not read
+        # (m, H, W, C). This line neither copies nor reads the pixels.
+        held = tf.experimental.dlpack.from_dlpack(images.pixels.__dlpack__())
         chosen = tf.constant(images.chosen)  # (n,)
     return _disable_autograph(lambda epoch, index: (epoch, index, tf.gather(held, tf.gather(chosen, index))))
 

@@ -1,4 +1,4 @@
-"""Data sets by name, whatever their kind."""
+"""Loads data sets of all kinds by their names."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def load_dataset(
     Args:
         dataset: 'shapes', which is drawn from the seed; 'cifar10'; 'cifar100'; 'npz:PATH' for a NumPy file; or encoded
             images in one of PICTURE_FORMS, such as 'folder:PATH'.
-        data_dir: the folder with the files of cifar10 or cifar100. None downloads them to Keras's cache. For the other
-            forms, a relative PATH starts in this folder. For 'tfds:', the folder of the data sets.
+        data_dir: the folder with the files of cifar10 or cifar100. None: they are downloaded into Keras's cache. For
+            names with a PATH, a relative PATH starts in this folder. For 'tfds:', the folder of TensorFlow Datasets.
         seed: seed from which shapes are drawn. It also chooses the held-out images if there is no test split.
         largest_side: pixels. Only for encoded images, see `image_folder.load`.
         memory_limit: GiB. Only for encoded images, see `image_folder.load`.
-        at_least: number of training images. Only for encoded images, see `image_folder.load`.
-        before: data.json of an earlier session. Only for encoded images, see `image_folder.load`.
+        at_least: least number of training images. Only for encoded images, see `image_folder.load`.
+        before: data.json of an earlier session of the run. Only for encoded images, see `image_folder.load`.
         splits: which folders are splits, see `picture_forms.Request`.
         own: the run folder, see `picture_forms.Request`.
         labels: a CSV file of labels, see `picture_forms.Request`.
@@ -108,12 +108,12 @@ def _load_shapes(seed: int) -> DataSet:
 
 
 def is_streamed(images: DataSet) -> bool:
-    """Return whether the images are read from files each time they are needed, decoded or packed."""
+    """Return whether the images are not in memory, but are read from files each time they are needed."""
     return isinstance(get_canvases(images.train.images), StreamedImages)
 
 
 def describe_streaming(images: DataSet) -> str:
-    """Return words with a comma before them that say how images are read when needed, or "" if they are in memory."""
+    """Return how images that are not in memory are read, such as ", packed in one file". If they are, return ""."""
     if isinstance(get_canvases(images.train.images), PackedImages):
         return ", packed in one file"
     return ", decoded when a batch needs them" if is_streamed(images) else ""
@@ -123,7 +123,7 @@ def refuse_to_keep_on_device(images: DataSet) -> None:
     """Check that the images are in memory, as `--data-on device` needs.
 
     Raises:
-        DataError: if the images are read from their files as they are needed.
+        DataError: if the images are not in memory, but are read from files when they are needed.
     """
     if is_streamed(images):
         raise DataError(
@@ -133,7 +133,7 @@ def refuse_to_keep_on_device(images: DataSet) -> None:
 
 
 def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
-    """Return the images to train on, (n, H, W, C) uint8. `FramedImages` hold their frames too.
+    """Return the images to train on, (n, H, W, C) uint8. If they have different sizes, return `FramedImages`.
 
     Args:
         images: the data set.
@@ -152,7 +152,7 @@ def select_training_labels(images: DataSet, train_on: str = TRAIN_ON[0]) -> np.n
 
 
 def select_rows(images: Any, rows: np.ndarray) -> Any:
-    """Return the images of row numbers (m,). They are stored as before: in memory, in files or in frames."""
+    """Return the images with the row numbers `rows` (m,), stored in the same way: in memory, in files or in frames."""
     kinds = StreamedImages, FramedImages
     return images.select_rows(rows) if isinstance(images, kinds) else images[rows]
 

@@ -170,8 +170,8 @@ def _find_cached(archive: Archive) -> Path:
 def _unpack(archive: Archive, file: Path, cache: Path) -> None:
     """Unpack the batches of an archive into the cache.
 
-    All batches are first unpacked into a temporary folder, and then moved. Another call takes the folder as complete
-    when it has all batches. So the batches are moved after the file of the class names.
+    All batches are first unpacked into a temporary folder, and then moved. Another process considers the folder
+    complete when it has all batches. So the file of the class names is moved first, and then the batches.
 
     Raises:
         DataError: if the archive is damaged or lacks a batch, or if the disk is full.
@@ -205,7 +205,9 @@ def _unpack(archive: Archive, file: Path, cache: Path) -> None:
 
 
 def _refuse_damaged(archive: Archive, folder: Path) -> None:
-    """Check the MD5 of every file with the published size. A part of a file, or a rewritten copy, has another size.
+    """Check the MD5 of every file that has the published size.
+
+    Files of another size are not checked. They may be parts of a published file, or rewritten copies.
 
     Raises:
         DataError: if a file differs from the published one, or cannot be read.
@@ -253,7 +255,7 @@ def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
         )
     if len(data) == 0 or len(labels) != len(data):
         raise DataError(f"{path} has {len(data)} images and {len(labels)} labels. {_UNPACK}")
-    wrong = [label for label in labels if not 0 <= label < classes]  # before int64, which holds no label of 2^64
+    wrong = [label for label in labels if not 0 <= label < classes]  # before the change to int64, which can overflow
     if wrong:
         raise DataError(f"{path} {_NO_BATCH}: it has the label {wrong[0]}, but there are {classes} classes. {_UNPACK}")
     pixels = data.reshape(-1, *PIXELS).transpose(0, 2, 3, 1)  # (n, 32, 32, 3)

@@ -42,7 +42,7 @@ class Split(NamedTuple):
     A label is a class number from 0, or UNLABELLED (-1).
     """
 
-    images: Any  # of type Images; ndarray's type stubs do not match that protocol
+    images: Any  # of type Images, but the type stubs of ndarray do not match that protocol
     labels: np.ndarray
 
 
@@ -83,7 +83,8 @@ def choose_held_out(count: int, seed: int) -> np.ndarray:
 def number_classes(*labels: np.ndarray) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Return labels as class numbers from 0 without gaps, and the name of each class: its label as text.
 
-    Labels may be ids such as 47219. A gap would be a class without an image in every table, picture and classifier.
+    Labels may be numbers such as 47219. With the gaps between them, every table, picture and classifier would have
+    classes without an image.
 
     Args:
         labels: (n,) integers of any type, for each split. A negative number means that there is no label.
@@ -96,7 +97,7 @@ def number_classes(*labels: np.ndarray) -> tuple[list[np.ndarray], tuple[str, ..
         ([array([1, 0]), array([ 0, -1])], ('3', '47219'))
     """
     kinds = [np.unique(each, return_inverse=True) for each in labels]
-    # Python's numbers, because int64 and uint64 together would become floats.
+    # Python's integers, because NumPy would turn int64 and uint64 together into floats.
     ids = sorted({number for unique, _ in kinds for number in unique.tolist() if number >= 0})
     numbers = {label: number for number, label in enumerate(ids)}
     made = [

@@ -1,4 +1,7 @@
-"""The download of one file: resumed after an interruption, checked by SHA-256, and renamed when it is whole."""
+"""Downloads one file. An interrupted download is resumed, and the SHA-256 of the file is checked.
+
+The file gets its final name only when it is complete.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from lowlevel_simclr.runtime.files import open_regular_file
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
 TIMEOUT = 10  # seconds without receiving a byte
-LONGEST_ANSWER = 60  # seconds until the headers of an answer are complete, with every redirection
+LONGEST_ANSWER = 60  # seconds until the headers of an answer are complete, including redirections
 LARGEST_DOWNLOAD = 2**30  # bytes, six times the larger archive of CIFAR
 LONGEST_DOWNLOAD = 4 * 60 * 60  # seconds for one call of `fetch`; CIFAR arrives in time at 12 kB/s
 _PIECE = 2**16  # bytes per read
@@ -57,7 +60,7 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
             _receive_rest(url, part, remedy)
             _refuse_other(url, part, sha256, remedy)
             os.fsync(part.fileno())
-            if sys.platform == "win32":  # no open file can be renamed there
+            if sys.platform == "win32":  # Windows cannot rename an open file
                 part.close()
             os.replace(part.name, path)
     except OSError as error:
@@ -65,7 +68,7 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
 
 
 def _check_given(path: Path, sha256: str) -> None:
-    """Check the SHA-256 of a file that existed before. The file belongs to the user, so it is not removed."""
+    """Check the SHA-256 of a file that was there before the call. It is the user's file, so it is never removed."""
     try:
         with open_regular_file(path, LARGEST_DOWNLOAD, "LARGEST_DOWNLOAD") as file:
             found = _hash_file(file)
@@ -174,10 +177,10 @@ def _close_answer(found: queue.SimpleQueue[http.client.HTTPResponse | Exception]
 
 
 def _copy(url: str, answer: Any, part: BinaryIO, bar: tqdm, deadline: float) -> None:
-    """Append the answer to the file. If the transfer is cut off, the file keeps what has arrived.
+    """Append the answer to the file. If the transfer is cut off, the file keeps the bytes that have arrived.
 
-    `read1` returns what has arrived. `read` would wait for a whole piece, which never comes if the server sends a byte
-    at a time.
+    `read1` returns the bytes that have arrived. `read` would wait for a whole piece, which takes for ever if the server
+    sends the bytes very slowly.
     """
     try:
         while piece := answer.read1(_PIECE):
@@ -225,7 +228,7 @@ def _refuse_other(url: str, part: BinaryIO, sha256: str, remedy: str) -> None:
 
 
 def _discard(part: BinaryIO) -> None:
-    """Remove the file of the bytes received so far. On Windows, where it is open, empty it instead."""
+    """Remove the file of the bytes received so far. On Windows, an open file cannot be removed, so empty it instead."""
     if sys.platform == "win32":
         part.truncate(0)
     else:

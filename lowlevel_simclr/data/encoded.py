@@ -1,7 +1,8 @@
-"""Encoded images by position: the files of a folder, and arrays. `records.py` does this for records of larger files.
+"""Encoded images, which can be read one by one: the image files of a folder, or arrays in memory.
 
-The rest of the package lists, decodes and streams images through the interface `Encoded`. So the same decoder
-(`image_file.py`) reads an image from a record and from a file, with the same error messages.
+`Encoded` is the common interface. The rest of the package only uses this interface to list, decode and stream images.
+`records.py` implements it for images inside larger files. So the same decoder (`image_file.py`) reads all images, with
+the same error messages.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from lowlevel_simclr.data.image_file import Shape
 
 
 class Encoded(Protocol):
-    """Encoded images by position, from 0. Several threads may call the methods at the same time."""
+    """A sequence of encoded images (such as JPEG files). Several threads may call the methods at the same time.
+
+    `row` is the position of an image in the sequence, from 0.
+    """
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -72,7 +76,7 @@ class Files:
 
 
 class Drawn:
-    """Images that are arrays in memory, encoded one at a time, so that they pass through the same decoder as files."""
+    """Images that are arrays in memory. `read` encodes one of them, so that the same decoder reads arrays and files."""
 
     def __init__(self, title: str, images: NDArray[np.uint8]) -> None:
         """Take images (n, H, W, C) uint8, with one or three channels. Their names are TITLE#0, TITLE#1, and so on."""

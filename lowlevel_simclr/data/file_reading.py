@@ -1,4 +1,4 @@
-"""Reading many encoded images in threads. One pass over the bytes of an image gives its hash and its pixels."""
+"""Reads many encoded images in threads. The bytes of an image are read once, for its hash and its pixels."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def read_images(
     keep: Callable[[int, np.ndarray], None] | None = None,
     frames: Frames | None = None,
 ) -> Iterator[int]:
-    """Decode images in threads, and note in the index what was found. Yield the row of each image, in order.
+    """Decode images in threads, and note in the index which can be used. Yield the row of each image, in order.
 
     Args:
         source: the images.
         rows: which of them.
         index: receives the hash of each image, and the reason if it cannot be used.
         shape: the shape of the pixels.
-        keep: called in a thread with the row and the pixels (H, W, C) uint8 of each image that can be used. Without it,
-            the images are only checked, which takes less time.
-        frames: the frames of all images of the source, or None if an image fills its array.
+        keep: called in a thread with the row and the pixels (H, W, C) uint8 of each image that can be used. None: the
+            images are only checked, which takes less time.
+        frames: if images of different sizes are stored with padding, the size of each image. Otherwise None.
     """
 
     def read(row: int) -> tuple[bytes, str | None]:

@@ -1,4 +1,4 @@
-"""The fingerprint of a data set, by which workers see whether they read the same images."""
+"""The fingerprint of a data set. The workers of a run compare it to check that they read the same images."""
 
 from __future__ import annotations
 

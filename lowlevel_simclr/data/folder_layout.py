@@ -1,7 +1,7 @@
-"""The splits and classes of a folder of images, from the names of its folders alone.
+"""Finds the splits and the classes of a folder of images, only from the names of its subfolders.
 
 A folder named train, test, val or similar, in lower or upper case, can be a split or a class. The whole layout decides.
-A layout that can be read in two ways is refused. The split folders may lie in a folder that contains only them
+A layout that can be read in two ways raises an error. The split folders may lie in a folder that contains only them
 (`images/train/`), or in the folders of the classes (`cat/train/`).
 """
 
@@ -34,7 +34,7 @@ class Layout(NamedTuple):
     Attributes:
         train: the images to train on.
         test: the images to hold out. Empty if no folder is a test or validation split.
-        classes: the class of each image by its path; empty for an image without a class.
+        classes: the class of each image by its path; an empty text for an image without a class.
         folders: the folders that are splits: {"train": [...], "test": [...], "unused": [...]}. Empty without splits.
     """
 
@@ -45,7 +45,7 @@ class Layout(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """The number of folders above the split folders, and whether the folders above are the classes."""
+    """Where the split folders are: how many folders are above them, and whether these are the folders of classes."""
 
     depth: int
     below_classes: bool = False
@@ -74,7 +74,7 @@ def find_layout(root: str, paths: Sequence[str], splits: str = "auto") -> Layout
 
 def _find_level(root: str, folders: Mapping[str, list[str]], splits: str) -> _Level | None:
     """Return where the split folders are, or None if no folder is a split."""
-    alone = True  # whether every level so far has one folder
+    alone = True  # whether there was only one folder at each depth so far
     for depth in range(max((len(names) for names in folders.values()), default=0)):
         names = {each[depth] for each in folders.values() if len(each) > depth}
         kinds = {KINDS[name.lower()] for name in names if name.lower() in KINDS}
@@ -117,13 +117,13 @@ def _refuse_two_readings(
 
 
 def _list_folders(names: Collection[str]) -> str:
-    """Return the names of folders, the first three of many."""
+    """Return the names of folders as text. If there are five or more, only the first three are named."""
     shown = [f"{name}/" for name in sorted(names)]
     return ", ".join(shown if len(shown) < 5 else [*shown[:3], f"{len(shown) - 3} others"])
 
 
 def _divide(root: str, folders: Mapping[str, list[str]], level: _Level) -> Layout:
-    """Return the layout for split folders at a level."""
+    """Return the layout of a folder whose split folders are at `level`."""
     depth = level.depth
     kind_of = {path: KINDS.get("".join(names[depth : depth + 1]).lower(), "") for path, names in folders.items()}
     kinds = set(kind_of.values())
@@ -144,7 +144,7 @@ def _divide(root: str, folders: Mapping[str, list[str]], level: _Level) -> Layou
 
 
 def find_classes(root: str, paths: Sequence[str], splits: str = "auto") -> list[str]:
-    """Return the class of each image file, whatever its split. Images that training does not use have one too.
+    """Return the class of each image file, even of images in a split that training does not use.
 
     Args:
         root: the name of the folder, for messages.
@@ -163,20 +163,20 @@ def find_classes(root: str, paths: Sequence[str], splits: str = "auto") -> list[
 
 
 def choose_splits(kinds: Collection[str]) -> tuple[str, str]:
-    """Return the kind of the images to train on, and that of the images to hold out.
+    """Return the split to train on, and the split to hold out.
 
     Args:
-        kinds: the kinds of the images: values of KINDS, and an empty text for images of no split.
+        kinds: the splits of the images: values of KINDS, and an empty text for images in no split.
 
     Returns:
-        Two texts. The first is "train", or an empty text if there are no such images. Then the images of no split are
-        trained on. The second is the first of HELD that the images have, or an empty text.
+        Two texts. The first is "train", or an empty text if no image is in a train split. An empty text means that the
+        images in no split are trained on. The second is the first of HELD that is in `kinds`, or an empty text.
     """
     return "train" if "train" in kinds else "", next((kind for kind in HELD if kind in kinds), "")
 
 
 def _find_class(names: Sequence[str], level: _Level, in_split: bool) -> str:
-    """Return the class of an image that lies in the given folders, or an empty string."""
+    """Return the class of an image from the folders above it, or an empty text if it has no class."""
     inner = names[level.depth + in_split :]
     if not inner and level.below_classes:
         inner = names[: level.depth]

@@ -45,7 +45,7 @@ class FramedImages:
         return len(self.sizes)
 
     def __getitem__(self, rows: Any) -> Any:
-        """Return the images of a slice, as they are stored, or an array of squares for row numbers of any shape."""
+        """Return `FramedImages` for a slice, or an array of squares for an array of row numbers of any shape."""
         if isinstance(rows, slice):
             return self.select_rows(rows)
         rows = np.asarray(rows)
@@ -60,19 +60,19 @@ class FramedImages:
         return self[np.arange(len(self))].astype(dtype or np.uint8, copy=False)
 
     def select_rows(self, rows: Any) -> FramedImages:
-        """Return the images of row numbers (m,) or of a slice, as they are stored."""
+        """Return the images with the row numbers `rows` (m,), or those of a slice, still with their padding."""
         streamed = not isinstance(self.canvases, np.ndarray)
         canvases = self.canvases.select_rows(rows) if streamed else self.canvases[rows]
         return FramedImages(canvases, self.sizes[rows], self.side)
 
     def join(self, other: FramedImages) -> FramedImages:
-        """Return these images followed by the images of `other`, which are stored in the same way."""
+        """Return these images followed by the images of `other`. Both must have the same kind of canvases."""
         streamed = not isinstance(self.canvases, np.ndarray)
         canvases = self.canvases.join(other.canvases) if streamed else np.concatenate([self.canvases, other.canvases])
         return FramedImages(canvases, np.concatenate([self.sizes, other.sizes]), self.side)
 
     def cut_frames(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Return the whole images of row numbers (m,), without padding: (height, width, C) uint8 each."""
+        """Return the whole images with the row numbers `rows` (m,), without padding: (height, width, C) uint8 each."""
         return [canvas[:height, :width] for canvas, (height, width) in zip(self.canvases[rows], self.sizes[rows])]
 
 

@@ -1,4 +1,4 @@
-"""The sizes in which images of different sizes are stored: scaled to fit, with their own aspect, in padded arrays.
+"""Chooses the sizes in which images of different sizes are stored. Each keeps its aspect ratio, in a padded array.
 
 An image that is too large is reduced until both its sides are within the bounds. No image is enlarged. The arrays of
 all images have the same size. The image lies in the upper left corner of its array, which is called its canvas. The
@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.image_file import Bounds, Shape, UnreadableError, fit_sizes
 
-# For this share of the images, only the shorter side decides how far the image is reduced. The longest images are
-# reduced further. Otherwise a few panoramas would widen the canvas of all images.
+# For this share of the images, only the shorter side decides how much the image is reduced. The remaining images, which
+# are the longest, are reduced more. Otherwise a few panoramas would widen the canvas of all images.
 UNREDUCED = 0.95
 
 
@@ -34,9 +34,9 @@ def choose_frames(shapes: NDArray[np.int64], usable: NDArray[np.bool_], largest_
     bound of the longer side is chosen so that 95 of 100 images that follow the first rule are within it too.
 
     Args:
-        shapes: (n, 3), the height, width and channels that the files state; 0 where a file states none.
-        usable: (n,), the images that count in the choice, at least one.
-        largest_side: pixels.
+        shapes: (n, 3), the height, width and channels that the header of each file states, or 0 if it states none.
+        usable: (n,), True for the images that the choice is based on, at least one.
+        largest_side: limit for the shorter side, in pixels.
     """
     sizes = shapes[usable, :2]
     shorter = min(largest_side, int(np.median(sizes.min(axis=1))))
@@ -57,12 +57,12 @@ def find_canvas(frames: Frames, usable: NDArray[np.bool_], channels: int) -> Sha
 
 
 def read_canvas(content: bytes, shape: Shape, frames: Frames | None, row: int) -> NDArray[np.uint8]:
-    """Decode the bytes of an image file as it is stored.
+    """Decode the bytes of an image file into an array of the shape in which all images are stored.
 
     Args:
         content: the bytes of the file.
         shape: the shape of the array to return.
-        frames: the frames of all images. None: the image fills its array, see `image_file.read_pixels`.
+        frames: the frames of all images. None: the image fills the whole array, see `image_file.read_pixels`.
         row: the position of the image in `frames`.
 
     Returns:
@@ -83,7 +83,7 @@ def read_canvas(content: bytes, shape: Shape, frames: Frames | None, row: int) -
 
 
 def read_square(content: bytes, side: int, bounds: Bounds, channels: int) -> NDArray[np.uint8]:
-    """Decode the bytes of an image file as an evaluation sees it: the square in the middle of its frame.
+    """Decode the bytes of an image file, and return the square in its middle. The evaluation uses these squares.
 
     Args:
         content: the bytes of the file.

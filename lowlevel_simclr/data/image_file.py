@@ -1,23 +1,27 @@
-"""One image file as uint8 pixels of a given shape or within bounds, read by Pillow: see FORMATS for the kinds of files.
+"""Reads one image file with Pillow, and returns uint8 pixels of a given shape or within bounds.
+
+FORMATS lists the kinds of files.
 
 These rules hold for every file:
 
 - The orientation that a camera wrote (EXIF) is applied.
 - Transparent pixels are laid over white. Palettes become colours, and CMYK becomes RGB.
 - 16-bit grey is scaled to 8 bits (65535 -> 255, rounded). From 16-bit colour, Pillow keeps the high byte. A file of
-  floats, or of whole numbers above 65535, is refused, because nothing says which number is white.
+  floats, or of whole numbers above 65535, raises an error, because such a file does not say which number is white.
 - If a file has several pages or frames, the first one is read.
 - Text, colour profiles and other notes in a PNG are ignored, even if they are damaged (`png_chunks.py`).
-- If a shape is given, an image of another size is scaled to cover it, and its aspect is kept. What sticks out is cut
-  off evenly on both sides. The scaling is bilinear, and antialiased when it reduces.
-- If bounds are given, an image keeps its aspect and nothing is cut off. It is reduced until it fits, never enlarged.
+- If a shape is given, an image of another size is scaled until it covers the shape, with its aspect ratio unchanged.
+  What sticks out is cut off evenly on both sides. The scaling is bilinear, and antialiased if it makes the image
+  smaller.
+- If bounds are given, an image keeps its aspect ratio and nothing is cut off. It is reduced until it fits, and never
+  enlarged.
 - A JPEG that is at least twice as large as needed is reduced while it is decoded (DCT scaling). The same part of the
   image is cut off as without this reduction.
-- `resize_pixels.py` scales images, and its pixels are those of Pillow.
+- `resize_pixels.py` scales images. It gives the same pixels as Pillow.
 - An image that has the given size keeps its pixels.
 
 The same bytes and shape give the same pixels, whether the data set is in memory or streamed. Pillow releases Python's
-global lock while it decodes and resizes, so threads help.
+global lock while it decodes and resizes, so several threads are faster than one.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ LARGEST_IMAGE_FILE = 2**28  # bytes; a photograph of 100 megapixels takes 100 MB
 # Importing these plugins registers them with Pillow before threads open files.
 for _form in ("Bmp", "Gif", "Jpeg2K", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
     importlib.import_module(f"PIL.{_form}ImagePlugin")
-FORMATS = {  # Pillow's names, and those for people
+FORMATS = {  # the name in Pillow, and the name in messages
     "JPEG": "JPEG",
     "PNG": "PNG",
     "WEBP": "WebP",
@@ -59,7 +63,7 @@ FORMATS = {  # Pillow's names, and those for people
 
 
 def _find_extra_formats() -> dict[str, tuple[str, ...]]:
-    """Return the kinds of images that not every Pillow reads, and the endings of their files.
+    """Return the kinds of images that only some installations of Pillow read, and the endings of their files.
 
     Pillow 11.3 and later read AVIF, if they were built with it. The plugin pillow-heif reads HEIC, if it is installed.
     """
@@ -74,8 +78,9 @@ def _find_extra_formats() -> dict[str, tuple[str, ...]]:
 
 
 EXTRA_FORMATS = _find_extra_formats()
-RULES = 1  # raise it when the same bytes give other pixels; then older packed pixels are not used
-# The versions that decide whether a file can be used. If one of them changes, a bad file is tried again.
+RULES = 1  # Increase it when a change gives different pixels for the same bytes. Old packed pixels are then not used.
+# The versions that decide whether a file can be used. If one of them changes, files that could not be used before are
+# tried again.
 READER = f"rules {RULES}, Pillow {PIL.__version__}: {', '.join((*FORMATS, *EXTRA_FORMATS))}"
 LARGEST_IMAGE_PIXELS = 2**29  # 1.6 GB as RGB. Pillow's own limit is a third of this, too few for scans and panoramas
 _LARGE = 2**26  # pixels. Larger images are decoded one at a time, so that threads do not fill the memory.
@@ -83,7 +88,7 @@ _one_large = threading.Lock()
 GREY_MODES = frozenset("1 L LA La I I;16 I;16B I;16L I;16N".split())
 DEEP_MODES = frozenset("I I;16 I;16B I;16L I;16N".split())
 DEEP_WHITE = 65535  # white in grey of 16 bits
-_GREY, _RGB = 0, 2  # of png_chunks.Header
+_GREY, _RGB = 0, 2  # colour types in png_chunks.Header
 Result = TypeVar("Result")
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIDEWAYS = 5  # from this orientation on, height and width are exchanged
@@ -201,9 +206,10 @@ def _open_image(file: BinaryIO) -> Image.Image:
 
 @contextlib.contextmanager
 def _lift_limit() -> Iterator[None]:
-    """Lift Pillow's limit of pixels, for one image at a time that is known to have at most LARGEST_IMAGE_PIXELS.
+    """Switch off Pillow's limit of pixels while the block runs. The image must have at most LARGEST_IMAGE_PIXELS.
 
-    Some plugins check that limit again while they decode. It is a global variable of the process.
+    Some plugins of Pillow check this limit again while they decode. The limit is a global variable of the process, so
+    only one thread at a time runs such a block.
     """
     with _one_large:
         before = Image.MAX_IMAGE_PIXELS
@@ -215,11 +221,11 @@ def _lift_limit() -> Iterator[None]:
 
 
 def _open_with_plugins(file: BinaryIO, prefix: bytes) -> Image.Image:
-    """Return the image in a file by the plugin that accepts its first bytes, see `_open_image`."""
+    """Open an image file with the plugin of Pillow that accepts its first bytes, see `_open_image`."""
     for name in (*FORMATS, *EXTRA_FORMATS):
         factory, accept = Image.OPEN[name]
         if accept is None or accept(prefix) in (False, None) or isinstance(accept(prefix), str):
-            continue  # a text says that Pillow was built without the format
+            continue  # if `accept` returns a text, Pillow was built without this format
         file.seek(0)
         try:
             try:
@@ -228,7 +234,7 @@ def _open_with_plugins(file: BinaryIO, prefix: bytes) -> Image.Image:
                 file.seek(0)
                 with _lift_limit():
                     image = factory(file, "")
-        except (SyntaxError, IndexError, TypeError, struct.error):  # as `Image.open` does: not an image of this kind
+        except (SyntaxError, IndexError, TypeError, struct.error):  # not an image of this kind, as in `Image.open`
             continue
         if image.width * image.height > LARGEST_IMAGE_PIXELS:
             raise UnreadableError(
@@ -241,7 +247,7 @@ def _open_with_plugins(file: BinaryIO, prefix: bytes) -> Image.Image:
 
 
 def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
-    """Decode the bytes of an image file, in one shape for all.
+    """Decode the bytes of an image file into pixels of a given shape.
 
     Args:
         content: the bytes of the file.
@@ -258,11 +264,11 @@ def read_pixels(content: bytes, shape: Shape) -> np.ndarray:
 
 
 def read_frame(content: bytes, bounds: Bounds, channels: int) -> np.ndarray:
-    """Decode the bytes of an image file, in its own aspect.
+    """Decode the bytes of an image file, and keep the aspect ratio of the image.
 
     Args:
         content: the bytes of the file.
-        bounds: the largest sides.
+        bounds: the largest allowed sides. A larger image is reduced.
         channels: C, 1 or 3.
 
     Returns:
@@ -283,17 +289,17 @@ def read_frame(content: bytes, bounds: Bounds, channels: int) -> np.ndarray:
 
 
 def scale_pixels(pixels: np.ndarray, shape: Shape) -> np.ndarray:
-    """Return pixels (H, W, C) uint8 scaled to a shape of the same aspect, as the pixels of a file are."""
+    """Return pixels (H, W, C) uint8 scaled to a shape of the same aspect ratio, with the same method as for files."""
     image = Image.fromarray(pixels[..., 0] if shape.channels == 1 else pixels)
     return resize_image(image, Size(shape.height, shape.width), Box(0, 0, *image.size)).reshape(shape)
 
 
 def check_content(content: bytes) -> None:
-    """Check that `read_pixels` can decode the bytes of an image file, in less time.
+    """Check that `read_pixels` can decode the bytes of an image file. This is faster than calling `read_pixels`.
 
-    A JPEG is decoded at an eighth of its size. The decoder finds damage at every size, because damage is in the
-    compressed data, which it reads completely. Nothing is scaled. For a photograph of 500 x 375 pixels, the check takes
-    a quarter of the time of `read_pixels` at 256 x 256.
+    A JPEG is decoded at an eighth of its size. The decoder finds all damage even so, because it reads all compressed
+    data. The pixels are not scaled. For a photograph of 500 x 375 pixels, the check takes a quarter of the time of
+    `read_pixels` at 256 x 256.
 
     Args:
         content: the bytes of the file.
@@ -310,7 +316,7 @@ def check_content(content: bytes) -> None:
 
 
 def _decode(content: bytes, take: Callable[[Image.Image], Result]) -> Result:
-    """Return the result of `take` for the image in the bytes of a file. `take` decodes it, see `read_pixels`."""
+    """Open the image in the bytes of a file, and return `take(image)`. `take` decodes the pixels, see `read_pixels`."""
     if not content:
         raise UnreadableError("empty file")
     try:
@@ -328,8 +334,8 @@ def _decode(content: bytes, take: Callable[[Image.Image], Result]) -> Result:
 
 def _explain_error(error: Exception) -> str:
     """Return in a few words, without the path, why a file cannot be used."""
-    if isinstance(error, Image.DecompressionBombError):  # a frame that is larger than the image
-        return "has too many pixels: " + str(error).partition(",")[0]  # without Pillow's suspicion of an attack
+    if isinstance(error, Image.DecompressionBombError):  # for example, a frame is larger than the image
+        return "has too many pixels: " + str(error).partition(",")[0]  # the rest of the message suspects an attack
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     return f"damaged: {' '.join(str(error).split()) or type(error).__name__}"
@@ -341,19 +347,19 @@ def _read_orientation(image: Image.Image) -> int:
     try:
         exif.load(image.info.get("exif", b""))  # image.getexif() would decode a whole PNG to find EXIF after its pixels
         value: Any = exif.get(_ORIENTATION, 1)
-    except Exception:  # the EXIF data are damaged, but the pixels may be sound
+    except Exception:  # the EXIF data are damaged, but the pixels may be usable
         return 1
     return value if value in _TURNS else 1
 
 
 def _scale_to_fit(image: Image.Image, shape: Shape, keep_all: bool = False) -> np.ndarray:
-    """Decode the image. Return its pixels upright, with the channels, height and width of the shape.
+    """Decode the image, turn it upright, and return its pixels in the given shape.
 
-    The parts that stick out of the shape are cut off. With `keep_all` nothing is cut off, and rounding to whole pixels
-    may change the aspect a little.
+    The image is scaled until it covers the shape, and the parts that stick out are cut off. With `keep_all` nothing is
+    cut off, and rounding to whole pixels may change the aspect ratio a little.
     """
     turn = _read_orientation(image)
-    size = (shape.height, shape.width) if turn >= _SIDEWAYS else (shape.width, shape.height)  # before it is turned
+    size = (shape.height, shape.width) if turn >= _SIDEWAYS else (shape.width, shape.height)  # before the turn
     share = max(size[0] / image.size[0], size[1] / image.size[1])
     drafted = None
     if share < 1:
@@ -369,7 +375,7 @@ def _scale_to_fit(image: Image.Image, shape: Shape, keep_all: bool = False) -> n
 
 
 def _cut_to_shape(extent: tuple[float, float], size: tuple[int, int]) -> Box:
-    """Return the largest centred box in `extent` with the aspect of `size`."""
+    """Return the largest centred box in `extent` with the aspect ratio of `size`."""
     share = max(size[0] / extent[0], size[1] / extent[1])
     width, height = min(size[0] / share, extent[0]), min(size[1] / share, extent[1])
     left, top = (extent[0] - width) / 2, (extent[1] - height) / 2
@@ -377,7 +383,7 @@ def _cut_to_shape(extent: tuple[float, float], size: tuple[int, int]) -> Box:
 
 
 def _convert_to_plain_mode(image: Image.Image, channels: int) -> Image.Image:
-    """Return the image opaque, with 8 bits in one or three channels."""
+    """Return the image without transparency, in one or three channels of 8 bits."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode in DEEP_MODES:
         image = Image.fromarray(_scale_to_8_bits(image))
@@ -391,7 +397,7 @@ def _convert_to_plain_mode(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _scale_to_8_bits(image: Image.Image) -> np.ndarray:
-    """Return grey of 16 bits as (H, W) uint8. The transparent number becomes white."""
+    """Return the pixels of a 16-bit grey image as (H, W) uint8. Transparent pixels become white."""
     deep = np.asarray(image)
     if deep.min() < 0 or deep.max() > DEEP_WHITE:
         raise UnreadableError(
@@ -403,10 +409,10 @@ def _scale_to_8_bits(image: Image.Image) -> np.ndarray:
 
 
 def _correct_transparency(image: Image.Image, header: png_chunks.Header | None) -> None:
-    """Bring the transparent colour of a PNG to the 8 bits of the pixels that Pillow decodes.
+    """Convert the transparent colour of a PNG to 8 bits, like the pixels that Pillow returns.
 
-    Pillow scales grey of 2 and 4 bits to the range 0 to 255, and keeps only the high byte of 16-bit colours. But it
-    returns the transparent colour as it stands in the file.
+    Pillow scales grey of 2 and 4 bits to the range 0 to 255, and keeps only the high byte of 16-bit colours. But Pillow
+    does not convert the transparent colour.
     """
     colour = image.info.get("transparency")
     if header is None or colour is None:

@@ -1,16 +1,17 @@
 """A folder of images as a data set: in memory, or streamed from its files if it is large.
 
-`image_walk.py` finds the files, and `folder_layout.py` says which folders are splits. Without a folder to hold out, the
-seed holds out a tenth of the images. The label of an image is the name of the folder that it lies in. An image at the
-top of a split has no label. Files without the ending of an image are only counted.
+`image_walk.py` finds the files, and `folder_layout.py` finds the folders that are splits. If no folder is a test or
+validation split, a tenth of the images is held out; the seed chooses them. The label of an image is the name of the
+folder that it lies in. An image that lies directly in the folder of a split has no label. Files whose names do not end
+like an image (such as .jpg) are only counted.
 
-Images of one size are stored in one shape. Images of different sizes keep their aspect and lie in the corners of arrays
-of one shape (`frames.py`). So a batch is one array. `image_file.py` says how a file becomes pixels. Every file is
-decoded once before the first step. A file that cannot be read is left out and named in data.json. All other images keep
-their split and class number, because these follow from the names alone, before any file is opened.
+All images are stored in arrays of one shape, so a batch is one array. Images of different sizes keep their aspect ratio
+and are padded (`frames.py`). `image_file.py` decodes a file into pixels. Every file is decoded once before the first
+training step. A file that cannot be read is left out and listed in data.json. This does not change the split and the
+class number of the other images, because these depend only on the names of the files.
 
 `image_index.py` stores the results of reading, so that later starts only read files that are new or have changed.
-`packed_images.py` keeps the pixels, so that later starts and steps decode nothing.
+`packed_images.py` can store the pixels, so that later starts and training steps decode nothing.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ from lowlevel_simclr.data.streamed import StreamedImages
 from lowlevel_simclr.data.table_layout import NO_TABLES, Tables, find_table_layout, hash_labels, number_names
 from lowlevel_simclr.runtime.progress_bar import open_bar, track
 
-FRAMES = "frames"  # entry of data.json, if the images have frames
-MEASURED = 200  # files whose headers tell the size of the images, evenly from the whole list
+FRAMES = "frames"  # the entry of data.json about the padding, if the images have different sizes
+MEASURED = 200  # files, evenly spread over the list, whose headers are read to find the usual size of the images
 
 
 class Listing(NamedTuple):
     """The image files of a folder.
 
-    Training files come first. Each split is in the order of its names.
+    The files to train on come first, then the files to hold out. Each of these two parts is sorted by name.
     """
 
     root: Path
@@ -72,8 +73,8 @@ class Listing(NamedTuple):
 class Form(NamedTuple):
     """How images are stored."""
 
-    shape: Shape  # of an array
-    frames: Frames | None = None  # where the images lie in their arrays, if these have padding
+    shape: Shape  # the shape of the array in which an image is stored
+    frames: Frames | None = None  # the size of each image inside its array, if the arrays have padding
 
 
 class FoundImages(NamedTuple):
@@ -98,12 +99,13 @@ def load(
     Args:
         name: name of the data set.
         listing: the images, see `list_images`.
-        largest_side: pixels. Images whose shorter side is longer are stored smaller.
+        largest_side: pixels. An image whose shorter side is longer than this is stored at a reduced size.
         memory_limit: GiB. A larger data set is streamed: its images are decoded each time they are needed.
-        at_least: number of training images that are needed. If there are fewer, no file is opened.
-        before: data.json of an earlier session of the run. If no file has changed since, its entries are reused. If a
-            file has changed, the folder is read again and must still hold the same images.
-        cache: the folder for the index and for packed pixels. None packs no pixels.
+        at_least: number of training images that are needed. If there are fewer, an error is raised before any file is
+            opened.
+        before: the content of data.json from an earlier session of the run. If no file has changed since then, its
+            entries are reused. If a file has changed, the folder is read again and must still hold the same images.
+        cache: the folder for the index and for packed pixels. None: the pixels are not packed.
 
     Raises:
         DataError: if none of the images can be read, there are too few, or they differ from `before`.
@@ -147,7 +149,7 @@ def _open_index(listing: Listing, cache: Path | None) -> AbstractContextManager[
 def list_images(
     root: Path, seed: int, splits: str = "auto", own: Path | None = None, tables: Tables = NO_TABLES
 ) -> Listing:
-    """List the image files of a folder by their endings, in splits and classes. No image is opened.
+    """List the image files of a folder, and find the split and the class of each. No image is opened.
 
     Args:
         root: the folder.
@@ -169,7 +171,7 @@ def list_images(
 def arrange_files(
     shown: Path, root: Path, found: FoundFiles, seed: int, splits: str = "auto", tables: Tables = NO_TABLES
 ) -> Listing:
-    """Return the listing of image files that were found.
+    """Return the listing of image files that were found, with their splits and classes.
 
     Args:
         shown: the name of the data set in messages.
@@ -234,7 +236,7 @@ def _refuse_no_folder(root: Path) -> None:
 
 
 def _explain_no_images(root: Path, found: FoundFiles) -> str:
-    """Return the message for a folder without an image. It names the first file or folder that was left out."""
+    """Return the error message for a folder without images. It names the first file or folder that was left out."""
     endings = ", ".join(sorted(USUAL_ENDINGS))
     why = found.left_out.get("./")
     if why == RUN:
@@ -250,7 +252,7 @@ def _explain_no_images(root: Path, found: FoundFiles) -> str:
 
 
 def _hash_stamp(paths: Sequence[str], identities: np.ndarray) -> str:
-    """Return a SHA-256 over paths, sizes and modification times. It changes when a file changes."""
+    """Return a SHA-256 over the paths, sizes and modification times of files. It changes when a file changes."""
     digest = hashlib.sha256()
     columns = (identities[:, IDENTITY.index(name)].tolist() for name in ("size", "modified"))
     for said in zip(paths, *columns):
@@ -277,7 +279,7 @@ class Pictures(NamedTuple):
 
 
 def measure_pictures(listing: Listing) -> Pictures | None:
-    """Return the number and the size of the images, from the headers of at most MEASURED of them.
+    """Return the number of the images and their usual size. At most MEASURED headers are read.
 
     Returns:
         None if none of the headers can be read.
@@ -298,18 +300,18 @@ def choose_form(
 ) -> Form:
     """Choose how the images are stored, from the headers of the files.
 
-    If all images have one size, that is the shape, so that no pixel is cut off. Images of different sizes keep their
-    aspect and lie in frames, see `frames.choose_frames`. In both cases the shorter side is at most `largest_side`
-    pixels. There is one channel if every image is grey, and there are three otherwise.
+    If all images have the same size, they are stored in this size, so that nothing is cut off. Images of different
+    sizes keep their aspect ratio and are padded, see `frames.choose_frames`. In both cases images are reduced until the
+    shorter side is at most `largest_side` pixels. There is one channel if every image is grey, otherwise three.
 
-    If data.json of an earlier session has no frames for images of different sizes, the run continues with squares:
-    larger images are scaled down, smaller images are scaled up, and the ends of long images are cut off.
+    Older versions stored images of different sizes as squares, so data.json has no entry FRAMES. Such a run continues
+    with squares: larger images are scaled down, smaller images are scaled up, and the ends of long images are cut off.
 
     Args:
         listing: the images.
-        index: the index of the images. The function stores the shapes that the headers state there.
-        largest_side: pixels.
-        before: data.json of an earlier session of the run.
+        index: the index of the images. The function stores the shapes from the headers in it.
+        largest_side: limit for the shorter side of an image, in pixels.
+        before: the content of data.json from an earlier session of the run.
 
     Raises:
         DataError: if no file can be opened, or if all images are too small.
@@ -334,7 +336,7 @@ def choose_form(
 
 
 def _recall_form(listing: Listing, index: ImageIndex, before: Mapping[str, Any]) -> Form:
-    """Return how an earlier session stored the same files."""
+    """Return how an earlier session of the run stored the same files."""
     height, width, channels = before["shape"]
     noted = before.get(FRAMES)
     if noted is None:
@@ -369,8 +371,8 @@ def read_all(listing: Listing, index: ImageIndex, form: Form, held: np.ndarray |
         listing: the files.
         index: the index of the files. A file that the index has as damaged is not read again.
         form: how the images are stored.
-        held: (n, H, W, C) uint8, the array that receives the pixels. None discards the pixels. Then a file that the
-            index knows is not read again.
+        held: (n, H, W, C) uint8, the array for the pixels. None: the pixels are not kept, and a file that the index
+            knows is not read again.
 
     Returns:
         The reasons why files cannot be used, and a hash of all files.
@@ -409,7 +411,7 @@ def _list_readable(listing: Listing, found: FoundImages) -> list[int]:
 
 
 def _close_gaps(held: np.ndarray, rows: Sequence[int]) -> np.ndarray:
-    """Move the rows that were read together in place. A copy would need twice the memory."""
+    """Move the given rows of an array to its beginning, and return them. A copy would need twice the memory."""
     for place, row in enumerate(rows):
         if place != row:
             held[place] = held[row]
@@ -421,8 +423,8 @@ def _read_packed(
 ) -> tuple[FoundImages, Any]:
     """Return the results of reading all files, and their packed pixels. If there is no packed file, make it first.
 
-    Packed images are in the order of their paths. The order of the listing would depend on the seed, which chooses the
-    held-out images.
+    Packed images are sorted by path, so that runs with different seeds share them. The order of the listing depends on
+    the seed, which chooses the held-out images.
 
     Raises:
         DataError: if no file can be used, or if the packed images cannot be written.
@@ -439,7 +441,7 @@ def _read_packed(
 
 
 def _open_packed(index: ImageIndex, order: np.ndarray, form: Form, folder: Path) -> np.ndarray | None:
-    """Return the packed images (n, H, W, C), or None if the index lacks a file or there is no packed file."""
+    """Return the packed images (n, H, W, C), or None if the index lacks a file or there are no packed images."""
     if len(index.find_unknown()):
         return None
     return packed_images.open_packed(folder, _make_key(index, order, form))
@@ -452,7 +454,7 @@ def _make_key(index: ImageIndex, order: np.ndarray, form: Form) -> str:
 
 
 def _pack(listing: Listing, index: ImageIndex, order: np.ndarray, form: Form, folder: Path) -> np.ndarray:
-    """Make packed images, and return them (n, H, W, C). The place of an image that cannot be used stays black."""
+    """Make the file of packed images, and return them (n, H, W, C). An image that cannot be used is black."""
     shape, bounds = form.shape, [tuple(form.frames.bounds)] if form.frames else []
     count, identities = len(order), listing.identities
     stamp = listing.stamp if identities is None else hashlib.sha256(identities[order].tobytes()).hexdigest()
@@ -479,11 +481,11 @@ def _pack(listing: Listing, index: ImageIndex, order: np.ndarray, form: Form, fo
 
 
 def _fill(packing: Packing, listing: Listing, index: ImageIndex, order: np.ndarray, form: Form) -> None:
-    """Decode the images that are not packed yet, block by block."""
+    """Decode and pack the images that are not packed yet, block by block."""
     with open_bar("packing images", len(order), "images", packing.done) as bar:
         lost = order[: packing.done][np.isin(order[: packing.done], index.find_unknown())]
         for _ in read_images(listing.source, lost, index, form.shape, None, form.frames):
-            pass  # an image is packed, but the index that says so is lost
+            pass  # these images are packed, but the index has lost them, so they are checked again
         for start in range(packing.done, len(order), packing.rows):
             rows = order[start : start + packing.rows]
             block = np.zeros((len(rows), *form.shape), np.uint8)
@@ -505,7 +507,8 @@ def _put(block: np.ndarray, places: Mapping[int, int], row: int, pixels: np.ndar
 def _make_record(listing: Listing, found: FoundImages, form: Form, largest_side: int) -> dict[str, Any]:
     """Return the content of data.json.
 
-    People read `counts`, `classes` and what was left out. With the other entries, a resumed run recognises the folder.
+    Some entries are for people: `counts`, `classes` and the images that were left out. With the others, a resumed run
+    checks that the images have not changed.
     """
     readable = _list_readable(listing, found)
     train = sum(row < listing.train for row in readable)
@@ -527,7 +530,7 @@ def _make_record(listing: Listing, found: FoundImages, form: Form, largest_side:
 
 
 def _describe_form(form: Form) -> dict[str, Any]:
-    """Return the entries of data.json about the storage of images. `shape` is that of an image in an evaluation."""
+    """Return the entries of data.json about the storage of images. `shape` is the shape of an evaluated image."""
     if form.frames is None:
         return {"shape": list(form.shape)}
     shorter, longer = form.frames.bounds
@@ -536,16 +539,16 @@ def _describe_form(form: Form) -> dict[str, Any]:
 
 
 def _read_recorded(listing: Listing, before: Mapping[str, Any]) -> FoundImages:
-    """Return the results of an earlier session that read the same files."""
+    """Return the results of an earlier session that read the same files, from its data.json."""
     places = {path: row for row, path in enumerate(listing.paths)}
     return FoundImages({places[entry["path"]]: entry["reason"] for entry in before["skipped"]}, before["content"])
 
 
 def _refuse_change(root: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    """Check that a resumed run has the images that it began with.
+    """Check that a resumed run has the images with which it began.
 
-    The reasons why files are skipped come from Pillow, and their words change with its version. So only the paths of
-    skipped files are compared.
+    For skipped files only the paths are compared. The reasons come from Pillow, and their words change with its
+    version.
     """
     if not before or all(_take_compared(before, key) == _take_compared(now, key) for key in _COMPARED):
         return
@@ -564,7 +567,7 @@ _COMPARED = ("content", "shape", FRAMES, "skipped", "classes", "tables")
 
 
 def _take_compared(record: Mapping[str, Any], key: str) -> Any:
-    """Return the entries of data.json that must be the same when a run is resumed."""
+    """Return an entry of data.json in the form in which it is compared when a run is resumed."""
     return [entry["path"] for entry in record["skipped"]] if key == "skipped" else record.get(key)
 
 
@@ -603,7 +606,7 @@ class FolderImages(StreamedImages):
     ) -> None:
         """Take the images `chosen` (n,) of `source`, which have been read once. The threads of `pool` decode them.
 
-        `frames` has the frames of all images of the source. None means that every image fills its array.
+        `frames` has the frames (sizes) of all images of the source. None means that the arrays have no padding.
         """
         super().__init__(chosen, shape)
         self._frames = frames
@@ -611,11 +614,11 @@ class FolderImages(StreamedImages):
         self._pool = pool or ThreadPoolExecutor(os.cpu_count())
 
     def select_rows(self, rows: Any) -> FolderImages:
-        """Return the images of row numbers (m,) or of a slice, still in files."""
+        """Return the images with the row numbers `rows` (m,), or those of a slice, without reading them."""
         return FolderImages(self._source, self.chosen[rows], self._shape, self._pool, self._frames)
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Return the images (m, H, W, C) of row numbers (m,).
+        """Return the images (m, H, W, C) with the row numbers `rows` (m,).
 
         Raises:
             DataError: if a file can no longer be read.

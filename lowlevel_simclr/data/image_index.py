@@ -58,7 +58,7 @@ class ImageIndex:
         Args:
             identities: (n, 5) int64, just read, see `read_identities`.
             place: the file of the index, which may be missing. With None, the index is not saved.
-            tell: called with a line if the file of the index cannot be read or written.
+            tell: called with a message if the file of the index cannot be read or written.
         """
         self._asked, self._saved, self._news = time.time(), time.monotonic(), False
         self._place, self._tell = place, tell
@@ -95,11 +95,11 @@ class ImageIndex:
         return np.flatnonzero(self.entries["state"] == _UNKNOWN)
 
     def is_usable(self) -> np.ndarray:
-        """Return for every row (n,) bool whether its file can be used. Files that are not yet read count as usable."""
+        """Return whether the file of each row can be used, (n,) bool. Files that are not yet read count as usable."""
         return self.entries["state"] < _BAD
 
     def list_reasons(self) -> dict[int, str]:
-        """Return why files cannot be used, by their rows."""
+        """Return a dict from the row of each file that cannot be used to the reason."""
         states = self.entries["state"]
         return {int(row): self._reasons[states[row] - _BAD] for row in np.flatnonzero(states >= _BAD)}
 
@@ -130,8 +130,8 @@ class ImageIndex:
     def save(self) -> None:
         """Replace the file of the index, if there are new entries.
 
-        Two processes may write at the same time. The file of the last process remains. If the file cannot be written,
-        `tell` gets a line about this, and the index is not saved again.
+        If two processes write at the same time, the file of the last process remains. If the file cannot be written,
+        `tell` is called with a message, and this process does not try to save the index again.
         """
         self._saved = time.monotonic()
         if self._place is None or not self._news:
@@ -169,7 +169,7 @@ class ImageIndex:
 def open_index(
     identities: np.ndarray, place: Path | None, tell: Callable[[str], object] = print
 ) -> Iterator[ImageIndex]:
-    """Yield the index with the entries of an earlier start. Save it at the end of the block, or if it is interrupted.
+    """Yield the index with the entries of an earlier start. At the end of the block, save it, even after an exception.
 
     Args:
         identities: see `ImageIndex`.
@@ -185,7 +185,9 @@ def open_index(
 
 
 def choose_index_place(root: Path, count: int, cache: Path | None) -> Path | None:
-    """Return the file of the index of a folder, or None if `count` files need no index or there is no home folder.
+    """Return the path of the index of a folder. If no index is kept, return None.
+
+    No index is kept for a few files without `--cache`, or if the user has no cache folder.
 
     Args:
         root: the folder of the images.
@@ -220,14 +222,14 @@ def read_identities(root: Path, paths: Sequence[str]) -> np.ndarray:
 def _read_identity(path: str) -> tuple[int, ...]:
     try:
         found = os.stat(path)
-    except OSError:  # reading the file gives the reason
+    except OSError:  # reading the file later raises an error with the reason
         return (-1,) * len(IDENTITY)
     inode = (found.st_ino + 2**63) % 2**64 - 2**63  # an unsigned number of 64 bits
     return found.st_dev, inode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _mix(entries: np.ndarray) -> np.ndarray:
-    """Return a number (n,) uint64 for the identity of each entry."""
+    """Return a hash of the identity of each entry, (n,) uint64."""
     mixed = np.zeros(len(entries), np.uint64)
     for name in IDENTITY:
         mixed = (mixed ^ entries[name].astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
@@ -236,7 +238,7 @@ def _mix(entries: np.ndarray) -> np.ndarray:
 
 
 def _match(entries: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows of `entries` that are in `kept`, and their places there."""
+    """Return the rows of `entries` whose file is also in `kept`, and the places of these files in `kept`."""
     if not len(kept):
         return np.empty(0, np.int64), np.empty(0, np.int64)
     numbers = _mix(kept)
@@ -253,7 +255,7 @@ def _check(body: bytes) -> str:
 
 
 def _read_index(place: Path) -> tuple[str, list[str], np.ndarray]:
-    """Return the reader, the reasons and the entries (m,) of an index.
+    """Return the READER that wrote an index, its reasons and its entries (m,).
 
     Raises:
         OSError: if the file cannot be read.

@@ -1,8 +1,8 @@
-"""The image files below a folder. Training, evaluation and `embed` all use this search, so they find the same files.
+"""Finds the image files below a folder. Training, evaluation and `embed` use this search, so they find the same files.
 
 Links are followed, and each folder is entered once. Hidden files and folders are ignored. The pictures of a run are
-never data, so run folders are not entered. A folder that cannot be listed, and an image of a kind that cannot be read,
-are named with the reason.
+never data, so run folders are not entered. Folders that cannot be listed, and images of kinds that cannot be read, are
+returned with the reason.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ USUAL_ENDINGS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .jp2 .j2k .j2c .jpf .jpx .ppm .pgm .pbm .pnm".split()
 )
 ENDINGS = USUAL_ENDINGS.union(*EXTRA_FORMATS.values())
-# The endings of images that not every Pillow reads, and of raw camera files, whose pixels need processing first.
+# The endings of images that this installation of Pillow cannot read, and of raw camera files, whose pixels need
+# processing first.
 OTHER_IMAGES = frozenset(
     ".heic .heif .avif .jxl .svg .svgz .psd .xcf .ico .tga .exr .hdr .dds .eps .ai .raw .dng .cr2 .cr3 .nef .arw .orf "
     ".rw2 .raf .dcm".split()
 ).difference(ENDINGS)
 LARGEST_CONFIG = 2**20  # bytes of a config.json; the config.json of a run has two thousand
 RUN = "a run folder, whose pictures are not data"  # the reason why a run folder is left out
-_RUN_SECTIONS = ("data", "model", "train")  # in the config.json of a run by every version
-_PREVIEW = ("plots", {"views.png", "views.svg"})  # the folder and the files that --preview leaves
+_RUN_SECTIONS = ("data", "model", "train")  # every version writes these sections into the config.json of a run
+_PREVIEW = ("plots", {"views.png", "views.svg"})  # the folder and the files that --preview writes
 
 
 class FoundFiles(NamedTuple):
@@ -73,7 +74,10 @@ def find_image_files(root: Path, own: Path | None = None) -> FoundFiles:
 
 
 def _walk(root: Path, note_problem: Callable[[OSError], object]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Yield each folder once with the names in it that are not hidden. The caller may shorten the list of folders."""
+    """Yield each folder once, with its subfolders and files that are not hidden, as `os.walk` does.
+
+    The caller may remove subfolders from the list. They are then not entered.
+    """
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=note_problem):
         real = os.path.realpath(folder)
@@ -90,7 +94,7 @@ def _make_relative(folder: str, root: Path) -> str:
 
 
 def _is_run(folder: str, folders: Sequence[str], files: Sequence[str], own: Path | None) -> bool:
-    """Return whether a folder is `own`, has the config.json of a run, or has the pictures of --preview."""
+    """Return whether a folder is `own`, has the config.json of a run, or has only the pictures of --preview."""
     if own is not None and os.path.realpath(folder) == os.path.realpath(own):
         return True
     if "config.json" in files:
@@ -104,7 +108,7 @@ def _is_run(folder: str, folders: Sequence[str], files: Sequence[str], own: Path
 
 
 def _is_run_config(path: Path) -> bool:
-    """Return whether a file is the config.json of a run, of this version or another."""
+    """Return whether a file is the config.json of a run, written by any version of this package."""
     try:
         found = json.loads(read_regular_file(path, LARGEST_CONFIG, "LARGEST_CONFIG"))
     except (OSError, ValueError, RecursionError):

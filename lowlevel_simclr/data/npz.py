@@ -1,6 +1,7 @@
-"""A data set in one NumPy file: x_train, y_train, x_test, y_test, or images and labels.
+"""Reads a data set from one NumPy file (.npz).
 
-Pickles in the file are refused.
+The arrays are x_train, y_train, x_test and y_test, or images and labels. A file that contains pickled Python objects
+raises an error.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ def load(path: Path, seed: int = 0) -> DataSet:
     """Load the data set in an npz file.
 
     Images are uint8, (n, H, W, C) or (n, H, W), with C from 1 to 4. Labels are whole numbers from 0, (n,) or (n, 1),
-    and may be absent. They may be ids with gaps, which become class numbers. If the file has an array `classes` with
-    the names of the classes, a label is an index into this array. Without a test split, the seed holds out a tenth of
-    the images.
+    and may be absent. The numbers may have gaps, and then become class numbers without gaps. If the file has an array
+    `classes` with the names of the classes, a label is an index into this array. Without a test split, a tenth of the
+    images is held out; the seed chooses them.
 
     Args:
         path: the file.
@@ -101,7 +102,7 @@ def _name_classes(
 ) -> tuple[Split, Split, tuple[str, ...]]:
     """Return both splits with class numbers, and the names of the classes.
 
-    Without names in the file, the labels may be any ids, and their text is the name of the class.
+    Without names in the file, the labels may be any whole numbers from 0, and the number is the name of the class.
     """
     if names is None:
         (first, second), found = number_classes(train.labels, test.labels)

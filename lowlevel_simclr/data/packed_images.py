@@ -1,4 +1,4 @@
-"""Packed images: the pixels of a data set in one file, as they are stored, mapped into memory.
+"""Packed images: the decoded pixels of a data set in one file, which is mapped into memory.
 
 A file holds n images (H, W, C) uint8 one after another, then a description: the height and width of each image, a
 checksum of each block of images, and a checksum of the description. The name of the file is a hash of the contents of
@@ -31,13 +31,13 @@ from lowlevel_simclr.data.streamed import StreamedImages
 from lowlevel_simclr.runtime.files import lock_file, read_regular_file, write_atomically
 
 BLOCK = 2**26  # bytes of pixels with one checksum
-# Number of blocks that are checked when a file is opened. The blocks are spread evenly. They are 1 GiB and take about a
-# second. A smaller file is checked completely.
+# Number of blocks that are checked when a file is opened, spread evenly over the file. Together they have 1 GiB, and
+# the check takes about a second. A smaller file is checked completely.
 CHECKED = 16
 SYNCED_EVERY = 60.0  # seconds between two syncs to the disk. A power cut loses at most the work of this time.
 GIB = 2**30
 _MAGIC = b"lls-pack"
-# the value of MAP_NORESERVE. Python's mmap has this name only from 3.13 on.
+# The value of MAP_NORESERVE. The module mmap has this constant only from Python 3.13 on.
 _NORESERVE = 0x40 if sys.platform == "darwin" else 0x4000
 _LARGEST_NOTES = 2**30  # bytes of the description
 
@@ -51,11 +51,11 @@ class PackedImages(StreamedImages):
         self.pixels = pixels
 
     def select_rows(self, rows: Any) -> PackedImages:
-        """Return the images of row numbers (m,) or of a slice, still in the file."""
+        """Return the images with the row numbers `rows` (m,), or those of a slice, without reading them."""
         return PackedImages(self.pixels, self.chosen[rows])
 
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Return the images (m, H, W, C) of row numbers (m,)."""
+        """Return the images (m, H, W, C) with the row numbers `rows` (m,)."""
         return self.pixels[self.chosen[rows]]
 
 
@@ -63,9 +63,9 @@ def make_key(digests: list[bytes], shape: Shape, bounds: Bounds | None = None) -
     """Return the name of the packed images of some files.
 
     Args:
-        digests: a hash for each file, in the order of the images. No bytes stand for a file that cannot be used.
-        shape: the shape of the pixels.
-        bounds: the largest sides of an image within its pixels, or None if an image fills them.
+        digests: a hash for each image file, in order. For a file that cannot be used, this is the empty text b"".
+        shape: the shape of the array of an image.
+        bounds: the largest sides of an image inside its array, or None if the arrays have no padding.
     """
     digest = hashlib.sha256(repr((RULES, tuple(shape), *([] if bounds is None else [tuple(bounds)]))).encode())
     for each in digests:
@@ -79,7 +79,7 @@ def open_packed(folder: Path, key: str, tell: Callable[[str], object] = print) -
     Args:
         folder: the folder of `--cache`.
         key: see `make_key`.
-        tell: called with a line if the file is damaged. The function then removes the file.
+        tell: called with a message if the file is damaged. The function then removes the file.
 
     Returns:
         (n, H, W, C) uint8, or None if the file is missing or damaged. Do not write to the array.
@@ -176,7 +176,7 @@ class Packing:
             folder: the folder of `--cache`.
             name: the name of the partial file. It depends on the image files, so another process can continue the file.
             count: n, the number of images.
-            shape: the shape of the pixels.
+            shape: the shape of the array of an image.
         """
         self._path, self._journal = folder / f"{name}.partial", folder / f"{name}.partial.json"
         self._shape = (count, *shape)
@@ -227,7 +227,7 @@ class Packing:
 
         Args:
             key: see `make_key`.
-            sizes: (n, 2) int32, the height and width of each image within its pixels.
+            sizes: (n, 2) int32, the height and width of each image inside its array.
         """
         count, *shape = self._shape
         notes = {"count": count, "shape": shape, "blocks": self._checksums, "rules": RULES}
@@ -242,7 +242,7 @@ class Packing:
         self._file.close()
 
     def _find_complete(self) -> list[str]:
-        """Return the checksums of the blocks that an earlier process completed and that are sound."""
+        """Return the checksums of the blocks that an earlier process completed, up to the first damaged block."""
         try:
             checksums = json.loads(read_regular_file(self._journal, _LARGEST_NOTES, "_LARGEST_NOTES"))
         except (OSError, ValueError):
@@ -261,14 +261,16 @@ class Packing:
 def open_packing(
     folder: Path, name: str, count: int, shape: Shape, tell: Callable[[str], object] = print
 ) -> Iterator[Packing]:
-    """Yield a file of packed images to write. Other processes wait for this one. A later start continues the file.
+    """Yield a file of packed images to write. Only one process writes it at a time, and all others wait.
+
+    If the block is interrupted, the blocks of images written so far are kept, and a later start continues the file.
 
     Args:
         folder: see `Packing`.
         name: see `Packing`.
         count: see `Packing`.
         shape: see `Packing`.
-        tell: called with a line if another process is packing the same images.
+        tell: called with a message if another process is packing the same images.
 
     Raises:
         DataError: if a file cannot be written.

@@ -1,4 +1,4 @@
-"""Encoded images in Parquet files, as Hugging Face's data sets have them. The package pyarrow reads them.
+"""Reads encoded images from Parquet files, such as those of Hugging Face's data sets, with the package pyarrow.
 
 In the column of images, a value is bytes, or a struct with bytes and a path. A label is a whole number (a class number
 or another id) or a text. The metadata of the file may have the names of the classes. Parquet compresses rows in groups,
@@ -170,7 +170,7 @@ def _read_labels(opened: pyarrow.parquet.ParquetFile, label: str | None) -> list
 
 
 def _take_label(value: object) -> Label:
-    """Return a value as a label: a whole number or a text. A value of another kind is no label (None)."""
+    """Return a value as a label: a whole number or a text. Return None (no label) for a value of any other type."""
     if isinstance(value, float) and value.is_integer():  # pandas turns integers into floats if a value is missing
         return int(value)
     return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
@@ -189,7 +189,7 @@ def _list_groups(path: Path, metadata: pyarrow.parquet.FileMetaData, column: str
     """Return the groups of a file.
 
     Raises:
-        DataError: if a group has more than LARGEST_GROUP bytes. One image would need all of them in memory.
+        DataError: if a group has more than LARGEST_GROUP bytes. To read one image, a whole group must be in memory.
     """
     groups = []
     for number in range(metadata.num_row_groups):
@@ -241,7 +241,7 @@ class _Rows:
         return int(np.searchsorted(self._ends, row, side="right"))
 
     def _unpack_group(self, row: int) -> None:
-        """Unpack the group of a row. Only one thread reads at a time, so no group is read twice at once."""
+        """Unpack the group of a row. Only one thread reads groups at a time, so no group is read twice."""
         import pyarrow.parquet
 
         number = self._find_group(row)

@@ -1,4 +1,4 @@
-"""Image files that a text file lists (`list:FILE`), or whose paths match a pattern (`glob:PATTERN`)."""
+"""Finds the image files that a text file lists (`list:FILE`), or whose paths match a pattern (`glob:PATTERN`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.data.image_walk import FoundFiles, find_image_files
 from lowlevel_simclr.data.path_table import read_lines
 
-COMMENT = "#"  # begins a line of a list that is not a path; ./#1.png is a path
+COMMENT = "#"  # A line of a list that begins with it is a comment. Write ./#1.png for the path #1.png.
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -54,7 +54,7 @@ def find_listed(file: Path) -> FoundPaths:
 
 
 def find_matching(pattern: str, base: Path, own: Path | None = None) -> FoundPaths:
-    """Return the image files whose paths match a pattern: `*`, `?` and `[...]` in a name, `**` for any folders.
+    """Return the image files whose paths match a pattern with `*`, `?`, `[...]`, or `**` for any number of folders.
 
     `image_walk.find_image_files` searches the folder before the first `*`, `?` or `[`. The pattern selects from the
     files found.
@@ -86,7 +86,9 @@ def find_matching(pattern: str, base: Path, own: Path | None = None) -> FoundPat
 
 
 def split_pattern(pattern: str) -> tuple[Path, str]:
-    """Return the folder before the first `*`, `?` or `[` of a pattern, and the rest. Without these, the rest is empty.
+    """Return the folder before the first `*`, `?` or `[` of a pattern, and the rest of the pattern.
+
+    If a pattern has none of these characters, the rest is empty.
 
     Examples:
         >>> split_pattern("data/2024/**/*.jpg")

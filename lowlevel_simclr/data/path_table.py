@@ -1,4 +1,4 @@
-"""A table of image paths: the labels of `--labels FILE`, or the splits of `--split FILE`.
+"""Reads a table of image paths with their labels (`--labels FILE`) or their splits (`--split FILE`).
 
 The file is CSV text in UTF-8. Its delimiter is a comma, a tab or a semicolon. It may have a byte order mark and CRLF.
 With a header, the columns are found by their names, so one file may have both labels and splits. Without a header there
@@ -21,7 +21,7 @@ from lowlevel_simclr.runtime.files import LARGEST_TEXT, read_regular_file
 
 DELIMITERS = (",", "\t", ";")  # a table uses the first of these that its first line contains
 PATH_COLUMNS = frozenset("path file filename file_name filepath file_path image image_path img name".split())
-VALUE_COLUMNS = {  # names of the column, by the flag that reads it
+VALUE_COLUMNS = {  # accepted names of the column of labels, and of the column of splits
     "label": frozenset("label labels class class_name category target".split()),
     "split": frozenset("split set subset partition".split()),
 }
@@ -39,13 +39,14 @@ class Matched(NamedTuple):
     """The entries of a table, matched with the images of a data set."""
 
     values: Mapping[str, Entry]  # by the path of the image
-    unknown: Mapping[str, str]  # from path to reason, for entries without an image here
+    unknown: Mapping[str, str]  # from path to reason, for entries whose image is not in the data set
 
 
 def read_lines(file: Path, flag: str) -> str:
     """Return the text of a file that a flag names, without a byte order mark.
 
-    Bytes that are not UTF-8 can be part of a path. So the text keeps them in the way of Python's file functions.
+    Bytes that are not UTF-8 can be part of a path. The text keeps them as surrogate characters, as Python's file
+    functions do.
 
     Raises:
         DataError: if the file cannot be read, is too large, or is not text.
@@ -102,20 +103,20 @@ def _split_lines(file: Path, flag: str, text: str, delimiter: str) -> Iterator[t
 
 
 def _is_header(cells: Sequence[str], column: str) -> bool:
-    """Return whether the first line is a header. A line that has the name of an image is no header."""
+    """Return whether the first line is a header. A line that contains the name of an image file is not a header."""
     known = PATH_COLUMNS | VALUE_COLUMNS[column]
     images = any(os.path.splitext(cell)[1].lower() in ENDINGS for cell in cells)
     return not images and any(cell.lower() in known for cell in cells)
 
 
 def _find_columns(cells: Sequence[str], column: str) -> tuple[int, int] | None:
-    """Return the places of the path and of the value in each line, or None if they are not known."""
+    """Return the numbers of the columns of the path and of the value, or None if they cannot be found."""
     if not _is_header(cells, column):
         return (0, 1) if len(cells) == 2 else None
     names = [cell.lower() for cell in cells]
     values = [place for place, name in enumerate(names) if name in VALUE_COLUMNS[column]]
     paths = [place for place, name in enumerate(names) if name in PATH_COLUMNS]
-    if len(names) == 2 and len(values) + len(paths) == 1:  # of two columns, one is known, so the other is known too
+    if len(names) == 2 and len(values) + len(paths) == 1:  # one of two columns is known; take the other for the rest
         values, paths = values or [1 - paths[0]], paths or [1 - values[0]]
     return (paths[0], values[0]) if len(values) == len(paths) == 1 else None
 
@@ -140,9 +141,9 @@ def _take_entry(file: Path, flag: str, line: int, cells: Sequence[str], places: 
 def match_entries(file: Path, column: str, entries: Sequence[Entry], root: Path, paths: Sequence[str]) -> Matched:
     """Find the image of every entry.
 
-    Paths start in the data folder or in the folder of the table. The function chooses the folder that has more of the
-    images. It also accepts absolute paths, paths with backslashes from Windows, and letters with accents in either form
-    of Unicode.
+    Relative paths start either in the data folder or in the folder of the table. The function takes the folder in which
+    it finds more images. It also accepts absolute paths, paths with backslashes from Windows, and letters with accents
+    in both forms of Unicode (one character, or a letter and an accent).
 
     Args:
         file: the table.
@@ -152,7 +153,7 @@ def match_entries(file: Path, column: str, entries: Sequence[Entry], root: Path,
         paths: the paths of the images, relative to the data folder.
 
     Raises:
-        DataError: if no entry is an image, or if two lines name the same image.
+        DataError: if no entry names an image of the data set, or if two lines name the same image.
     """
     finder = _Finder(root, paths)
     bases = (os.path.abspath(root), os.path.abspath(file.parent))
@@ -178,7 +179,7 @@ def _count_found(found: Sequence[str | None]) -> int:
 
 
 def _refuse_twice(file: Path, column: str, path: str, first: Entry, second: Entry) -> None:
-    """Raise the error for two lines about one image."""
+    """Raise the error for two lines that name the same image."""
     said = ", ".join(f"{column} {entry.value or 'none'} in line {entry.line}" for entry in (first, second))
     raise DataError(f"{file} names {path} twice: {said}. Keep one of these lines.")
 
@@ -192,7 +193,7 @@ class _Finder:
         self._composed: dict[str, str | None] = {}
         for whole, path in self._known.items():
             key = unicodedata.normalize("NFC", whole)
-            self._composed[key] = None if key in self._composed else path  # None: two images have this name
+            self._composed[key] = None if key in self._composed else path  # None: the name fits two images
 
     def find(self, base: str, name: str) -> str | None:
         """Return the path of the image whose name in a table is relative to `base`, or None."""

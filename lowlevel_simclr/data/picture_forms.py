@@ -1,4 +1,7 @@
-"""Encoded images in every form that `--dataset` names: a folder, a list, a pattern, TFRecord, Parquet, or TFDS."""
+"""Lists encoded images from each kind of source that `--dataset` accepts.
+
+The kinds (forms) are a folder, a list of paths, a pattern, TFRecord files, Parquet files, and TensorFlow Datasets.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ class Request(NamedTuple):
     """The data set to list, and how to find its splits and labels.
 
     Attributes:
-        dataset: the form and what follows it, such as folder:PATH.
-        data_dir: the folder in which a relative path starts. For tfds:, the folder of the data sets.
-        seed: chooses the images to hold out if no split is held out.
+        dataset: the name of the data set, such as folder:PATH or tfds:NAME. Its form is the part up to the colon.
+        data_dir: the folder in which a relative path starts. For tfds:, the folder of TensorFlow Datasets.
+        seed: chooses the images to hold out if the data set has no split to hold out.
         splits: "auto", "named" or "none", see `folder_layout.find_layout` and `shards.find_shards`.
         own: the run folder, whose pictures are not data.
         labels: a CSV file of paths and labels, or None.
@@ -44,12 +47,12 @@ class Request(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The text that follows the form, such as PATH in folder:PATH."""
+        """The text after the colon, such as PATH in folder:PATH."""
         return self.dataset.partition(":")[2]
 
     @property
     def path(self) -> Path:
-        """The path that follows the form."""
+        """The text after the colon, as a path."""
         return self.base / Path(self.text).expanduser()
 
     @property
@@ -62,13 +65,14 @@ class Request(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Encoded images in their natural order.
+    """All encoded images of a data set, in the order of their source.
 
     Attributes:
         source: the images.
-        left_out: the files that were left out: from name to reason.
+        left_out: a dict from the name of each file that was left out to the reason.
         labels: the name of the class of each image, or an empty text.
-        no_labels: why no image has a label, although the folders could be classes; otherwise an empty text.
+        no_labels: the reason, if no image has a label because the layout of the folders has two readings. Otherwise an
+            empty text.
     """
 
     source: Encoded
@@ -78,7 +82,7 @@ class Pictures(NamedTuple):
 
 
 def list_pictures(request: Request) -> Listing:
-    """Return the images of a data set in splits and classes. No image is decoded.
+    """Return the images of a data set, with the split and the class of each. No image is decoded.
 
     Raises:
         DataError: if there are no images, or if the files with their paths, labels or splits cannot be read.
@@ -98,10 +102,10 @@ def list_pictures(request: Request) -> Listing:
 
 
 def find_pictures(request: Request) -> Pictures:
-    """Return all images of a data set, whatever their split and class, for `embed`.
+    """Return all images of a data set, from all splits, for `embed`.
 
     Raises:
-        DataError: see `list_pictures`. A layout of folders with two readings is no error here.
+        DataError: see `list_pictures`. But a layout of folders with two readings does not raise an error here.
     """
     form = _find_form(request)
     if form in _READ_RECORDS:
@@ -119,7 +123,7 @@ def find_pictures(request: Request) -> Pictures:
 
 
 def _name_classes(request: Request, root: Path, paths: Sequence[str]) -> tuple[Sequence[str], str]:
-    """Return the class of each image file, and why no image has one, see `Pictures`."""
+    """Return the class of each image file, and the reason if no image has a class, see `Pictures`."""
     try:
         return find_table_classes(root, str(request.path), paths, request.splits, request.tables), ""
     except TwoReadings as error:
@@ -142,7 +146,7 @@ _FIND_FILES: dict[str, Callable[[Request], path_forms.FoundPaths]] = {"list:": _
 
 
 class _RecordFiles(NamedTuple):
-    """Images in records, and the files that hold them."""
+    """Images in larger files, which hold many images each, and the paths of these files."""
 
     root: Path
     files: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""Drops the notes of a PNG file before Pillow reads it: all chunks (parts of the file) that do not decide its pixels.
+"""Drops the notes of a PNG file before Pillow reads it. Notes are the chunks (parts of the file) without pixel data.
 
-Pillow rejects a whole file if a text or a colour profile is larger than 1 MiB or has a wrong checksum, although the
-pixels are sound. This package does not use texts and colour profiles.
+Pillow rejects a whole file if a text or a colour profile is larger than 1 MiB or has a wrong checksum, even if the
+pixels are not damaged. This package does not use texts and colour profiles.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import BinaryIO, NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEAD, _CHECK = 8, 4  # bytes before and after the content of a chunk
-_WANTED = (b"tRNS", b"eXIf")  # kept although a reader may ignore them: transparency and the camera's orientation
-_LARGEST_HEADER = 2**20  # bytes of a chunk before the pixels; the largest sound one is EXIF with 64 KiB
-_ANCILLARY = 0x20  # the bit of the first letter that says that a reader may ignore the chunk
+_WANTED = (b"tRNS", b"eXIf")  # optional chunks that are kept: transparency, and the orientation of the camera
+_LARGEST_HEADER = 2**20  # bytes of a chunk before the pixels; the largest valid one is EXIF with 64 KiB
+_ANCILLARY = 0x20  # this bit of the first letter of a chunk's name says that the chunk is optional
 
 
 class Header(NamedTuple):
@@ -24,13 +24,13 @@ class Header(NamedTuple):
 
 
 def read_header(content: bytes) -> Header | None:
-    """Return the content of the header of a PNG file, or None if the file is not a PNG file."""
+    """Return the header of a PNG file, or None if the bytes are not a PNG file."""
     whole = content.startswith(SIGNATURE) and len(content) > 25
     return Header(content[24], content[25]) if whole else None
 
 
 def drop_notes(content: bytes) -> bytes:
-    """Return a PNG file without its notes. Files of other kinds, and the end of a file that is cut off, stay as is."""
+    """Return a PNG file without its notes. Other files, and the incomplete end of a truncated file, do not change."""
     if not content.startswith(SIGNATURE):
         return content
     kept, start, place = [], 0, len(SIGNATURE)  # `start`: where the next piece to keep begins
@@ -48,7 +48,7 @@ def drop_notes(content: bytes) -> bytes:
 
 
 def read_head(file: BinaryIO) -> bytes:
-    """Return a PNG file up to the head of its first pixels, without its notes.
+    """Return the beginning of a PNG file up to the head of the first chunk with pixels, without the notes.
 
     Args:
         file: the file, at its beginning. Notes are skipped and not read.
@@ -72,6 +72,6 @@ def _is_needed(kind: bytes) -> bool:
 
 
 def _is_dropped(kind: bytes, checked: bytes | memoryview, checksum: bytes | memoryview) -> bool:
-    """Return whether to drop a chunk: a chunk that the pixels do not need, or damaged EXIF data of the camera."""
+    """Return whether to drop a chunk: a note, or EXIF data (of the camera) with a wrong checksum."""
     damaged = kind == b"eXIf" and zlib.crc32(checked) != int.from_bytes(checksum, "big")
     return damaged or not _is_needed(kind)

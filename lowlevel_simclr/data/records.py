@@ -1,6 +1,7 @@
-"""Encoded images in records of larger files: a listing with their splits, their labels and their fingerprint.
+"""Makes a listing of encoded images that lie in larger files, many images to a file. Each image is a record.
 
-`tfrecord.py`, `parquet.py` and `tfds.py` read the files. `shards.py` finds them.
+The listing has the splits and the labels of the images. `shards.py` finds the files. `tfrecord.py`, `parquet.py` and
+`tfds.py` read them.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class Records(NamedTuple):
 
     Attributes:
         source: the encoded images.
-        names: the name of each image: that of its file, `#` and the number of the record, counted from 0.
+        names: the name of each image: the path of its file, `#` and the number of the record, counted from 0.
         kinds: the split of each image, "train", "test" or "validation", or an empty text.
         labels: the label of each image.
-        classes: the names of the labels 0, 1, ... None: each label is its own name.
-        left_out: from path to reason, for files or parts of files that cannot be read.
-        shown: for each of the `kinds`, words such as "4 train files".
+        classes: the names of the labels 0, 1, ... None: the text of a label is its name.
+        left_out: a dict from path to reason, for files that cannot be read completely.
+        shown: a dict from each of the `kinds` to a text such as "4 train files".
     """
 
     source: Encoded
@@ -91,7 +92,7 @@ def arrange_records(shown: Path, root: Path, files: Sequence[str], records: Reco
         root: the folder of the files.
         files: the paths of the files, relative to `root`.
         records: the images.
-        seed: chooses the images to hold out if no split is held out.
+        seed: chooses the images to hold out if there is no split to hold out.
 
     Raises:
         DataError: if there is no image, or if a label has no name.
@@ -129,9 +130,10 @@ def arrange_records(shown: Path, root: Path, files: Sequence[str], records: Reco
 
 
 def _identify_records(root: Path, names: Sequence[str]) -> np.ndarray:
-    """Return the identity (n, 5) int64 of every record, by which an index knows it, see `image_index.read_identities`.
+    """Return the identity (n, 5) int64 of every record, see `image_index.read_identities`.
 
-    The identity of a record is the identity of its file, with the number of the record in place of the file's size.
+    An index recognises a record by it. It is the identity of the file, but with the number of the record in place of
+    the file's size.
     """
     parts = [name.rpartition("#") for name in names]
     files = {file: place for place, file in enumerate(dict.fromkeys(file for file, _, _ in parts))}
@@ -147,17 +149,17 @@ def hash_files(root: Path, files: Iterable[str]) -> str:
         try:
             status = os.stat(root / file)
             said = (status.st_size, status.st_mtime_ns)
-        except OSError:  # it is among the files that were left out
+        except OSError:  # the file was left out, because it cannot be read
             said = (-1, -1)
         digest.update(repr((file, *said)).encode())
     return digest.hexdigest()
 
 
 def _choose_splits(shown: Path, records: Records) -> tuple[str, str | None]:
-    """Return the kind of the images to train on, and of those to hold out, or None if the seed chooses the latter.
+    """Return the split to train on, and the split to hold out. The second is None if the seed chooses these images.
 
     Raises:
-        DataError: if there are several kinds, and no kind is for training.
+        DataError: if there are several splits, and none of them is for training.
     """
     kinds = set(records.kinds)
     if len(kinds) == 1:
@@ -169,7 +171,7 @@ def _choose_splits(shown: Path, records: Records) -> tuple[str, str | None]:
 
 
 def _explain_left_out(left_out: Mapping[str, str]) -> str:
-    """Return a sentence about the first file that could not be read."""
+    """Return a sentence about the files that could not be read. It names the first of them."""
     if not left_out:
         return "Give files with images."
     path, reason = next(iter(left_out.items()))
@@ -184,7 +186,7 @@ def number_labels(
     Args:
         shown: the name of the data set in messages.
         labels: the label of each image.
-        names: the names of the labels 0, 1, ... None: a label is its own name, and ids may have gaps.
+        names: the names of the labels 0, 1, ... None: the text of a label is its name, and numbers may have gaps.
 
     Raises:
         DataError: if a label has no name.

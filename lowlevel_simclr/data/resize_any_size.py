@@ -1,8 +1,8 @@
 """Bilinear antialiased resizing of images whose size is known only when the model runs.
 
-The resize consists of two matrix products, whose weights follow from the size of the images. Every converter knows
-matrix products. ONNX has no operation for TensorFlow's antialiased resize, and tf2onnx would write a file that
-onnxruntime refuses.
+The resize consists of two matrix products, whose weights follow from the size of the images. Every program that
+converts models to other formats supports matrix products. ONNX has no operation for TensorFlow's antialiased resize,
+and tf2onnx would write a file that onnxruntime cannot run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 
 def resize_any_size(images: Any, size: int, operations: ModuleType) -> Any:
-    """Return images (B, H, W, C) as (B, size, size, C) float32, whatever H and W are.
+    """Return images (B, H, W, C) resized to (B, size, size, C) float32, for any H and W.
 
     The weights are those of `tf.image.resize` with antialias, see `resize_in_xla.make_weights`.
 
@@ -36,14 +36,16 @@ def resize_any_size(images: Any, size: int, operations: ModuleType) -> Any:
     down = _compute_weights(ones[:, :, 0], size, operations)  # (B, S, H)
     across = _compute_weights(ones[:, 0, :], size, operations)  # (B, S, W)
     planes = operations.transpose(images, (0, 3, 1, 2))  # (B, C, H, W)
-    # Not einsum: Keras 2 saves it without its arguments.
+    # matmul and not einsum, because Keras 2 saves an einsum without its arguments.
     rows = operations.matmul(operations.expand_dims(down, 1), planes)  # (B, C, S, W)
     across = operations.expand_dims(operations.transpose(across, (0, 2, 1)), 1)  # (B, 1, W, S)
     return operations.transpose(operations.matmul(rows, across), (0, 2, 3, 1))
 
 
 def _compute_weights(ones: Any, size: int, operations: ModuleType) -> Any:
-    """Return the weight of each pixel of one axis in each of `size` pixels, (B, size, length); rows sum to 1.
+    """Return the weights of one axis, (B, size, length): of each pixel of the image in each pixel of the result.
+
+    Each row sums to 1.
 
     Args:
         ones: (B, length), a one for each pixel.

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 
 def resize_by_products(images: tf.Tensor, size: int) -> tf.Tensor:
-    """Return images (..., H, W, C) as (..., size, size, C) float32; H and W must be known.
+    """Return images (..., H, W, C) resized to (..., size, size, C) float32. H and W must be known.
 
-    The weights are those of `tf.image.resize` with antialias: a triangle whose half width is one pixel of the coarser
-    of the two grids, normalised to sum 1.
+    The weights are those of `tf.image.resize` with antialias: a triangle, normalised to sum 1. Half its width is one
+    pixel of the image or one pixel of the result, whichever is larger.
     """
     height, width = images.shape[-3:-1]
     rows, columns = (tf.constant(make_weights(length, size)) for length in (height, width))  # (S, H), (S, W)
@@ -22,7 +22,7 @@ def resize_by_products(images: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def resize_frames(images: tf.Tensor, sizes: tf.Tensor, size: int) -> tf.Tensor:
-    """Return images of different sizes, each resized as a whole: (N, H, W, C) -> (N, size, size, C) float32.
+    """Resize each whole image to one size, without its padding: (N, H, W, C) -> (N, size, size, C) float32.
 
     Args:
         images: each image lies in the upper left corner of its array.
@@ -48,7 +48,7 @@ def _make_frame_weights(lengths: tf.Tensor, most: int, size: int) -> tf.Tensor:
 
 
 def make_weights(length: int, size: int) -> NDArray[np.float32]:
-    """Return the weight of each of `length` pixels in each of `size` pixels, (size, length); rows sum to 1."""
+    """Return the weights that resize `length` pixels to `size` pixels, (size, length). Each row sums to 1."""
     scale = length / size
     centres = (np.arange(size) + 0.5) * scale
     distances = np.abs(np.arange(length) + 0.5 - centres[:, None]) / max(scale, 1.0)

@@ -1,7 +1,7 @@
-"""Pillow's bilinear resize. Where the native library gives the same bits, it is used, and takes a seventh of the time.
+"""Pillow's bilinear resize, computed by this package's native library where possible. It takes a seventh of the time.
 
-The library is used on Linux on x86-64, if it agrees with the installed Pillow on a few images at the first call. In all
-other cases Pillow resizes. So the pixels are Pillow's everywhere, and only the time differs.
+The library is used on Linux on x86-64, if it gives the same pixels as the installed Pillow for a few images at the
+first call. In all other cases Pillow resizes. So the pixels are the same everywhere, and only the time differs.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def resize_image(image: Image.Image, size: Size, box: Box) -> Pixels:
 
     Args:
         image: of mode "L" or "RGB", and decoded.
-        size: of the result.
-        box: the part.
+        size: the size of the result.
+        box: the part of the image.
     """
     function = _find_function()
     if function is None or _is_column_first(Size(image.height, image.width), size):
@@ -57,19 +57,19 @@ def resize_image(image: Image.Image, size: Size, box: Box) -> Pixels:
 
 
 def resize_by_pillow(image: Image.Image, size: Size, box: Box) -> Pixels:
-    """Return what `resize_image` returns, without the native library."""
+    """Do the same as `resize_image`, but always with Pillow."""
     return np.asarray(image.resize((size.width, size.height), Image.Resampling.BILINEAR, box=box))
 
 
 def _is_column_first(source: Size, target: Size) -> bool:
-    """Return whether Pillow 13 filters the columns before the rows. Older versions never do."""
+    """Return whether Pillow 13 filters the columns before the rows for these sizes. Older versions never do this."""
     lost = source.height - target.height
     return lost > max(0, 2 * (source.width - target.width))
 
 
 @functools.cache
 def _find_function() -> Resize | None:
-    """Return the resize of the native library, or None if its pixels are not those of this Pillow."""
+    """Return the native library's resize. If it is missing or gives other pixels than Pillow, return None."""
     if platform.machine() != "x86_64" or not platform_ops.expects_library():
         return None
     import tensorflow as tf  # here, because the commands that only read --help do not need it
@@ -85,7 +85,7 @@ def _find_function() -> Resize | None:
 
 
 def load_function(library: str) -> Resize:
-    """Return the resize of a library.
+    """Return the resize function of a library.
 
     Raises:
         OSError: if the library does not load.

@@ -53,9 +53,9 @@ def _ring(x: Field, y: Field) -> Field:
 
 
 def _star(x: Field, y: Field) -> Field:
-    """Five points.
+    """A star with five points.
 
-    The plane is folded onto one tenth of it, where the outline is a single straight line.
+    By symmetry, the plane is folded onto one tenth of it. There the outline is a single straight line.
     """
     tenth = np.pi / 5
     angle = abs((np.arctan2(y, x) + tenth) % (2 * tenth) - tenth)  # 0 on a point's axis, pi/5 between two points
@@ -99,8 +99,8 @@ CLASSES = tuple(DISTANCE)
 def draw_shapes(count: int, seed: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draw the images `first` to `first + count - 1` of the endless data set that the seed defines.
 
-    Image i depends only on (seed, i), so that any part can be drawn by itself. Its kind is i mod 10. Position, size,
-    rotation, tone (dark on light or light on dark) and a little noise are random.
+    Image i depends only on (seed, i), so any part of the data set can be drawn by itself. The kind of shape is i mod
+    10. Position, size, rotation, tone (dark on light or light on dark) and a little noise are random.
 
     Args:
         count: number of images, at least 0.

@@ -13,7 +13,7 @@ from lowlevel_simclr.data.folder_layout import KINDS
 from lowlevel_simclr.data.image_walk import find_image_files
 from lowlevel_simclr.data.path_forms import make_matcher, split_pattern
 
-Named = re.Pattern[str]  # matches the names of such files
+Named = re.Pattern[str]  # matches the names of files that hold many images
 
 
 class Shards(NamedTuple):
@@ -35,7 +35,7 @@ class Shards(NamedTuple):
         return [self.root / file for file in self.files]
 
     def describe_kinds(self) -> dict[str, str]:
-        """Return words for each split, such as "4 train files"."""
+        """Return a dict from each split to a text such as "4 train files"."""
         return {
             kind: " ".join(filter(None, [str(self.kinds.count(kind)), kind, "files"])).removesuffix(
                 "s" * (self.kinds.count(kind) == 1)
@@ -53,7 +53,7 @@ def find_shards(
         form: "tfrecord:" or "parquet:", for messages.
         pattern: a file, a folder, or a pattern with `*`, `?`, `[...]` and `**`.
         base: the folder in which a relative pattern starts.
-        named: what the name of a file in a folder must match. The name is not checked for a single file or a pattern.
+        named: if `pattern` is a folder, only files whose names match `named` are taken.
         splits: with "none", no file has a split. Otherwise the words train, test and val in the names give the splits.
         own: the run folder, which is left out.
 

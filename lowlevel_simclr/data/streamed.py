@@ -32,7 +32,7 @@ class StreamedImages(abc.ABC):
         return len(self.chosen)
 
     def __getitem__(self, rows: Any) -> Any:
-        """Return the images of a slice without reading them, or an array for row numbers of any shape.
+        """Return `StreamedImages` for a slice, or an array of images for an array of row numbers of any shape.
 
         Raises:
             DataError: if an image can no longer be read.
@@ -54,8 +54,8 @@ class StreamedImages(abc.ABC):
 
     @abc.abstractmethod
     def select_rows(self: Kind, rows: Any) -> Kind:
-        """Return the images of row numbers (m,) or of a slice, without reading them."""
+        """Return the images with the row numbers `rows` (m,), or those of a slice, without reading them."""
 
     @abc.abstractmethod
     def read_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Return the images (m, H, W, C) of row numbers (m,)."""
+        """Return the images (m, H, W, C) with the row numbers `rows` (m,)."""

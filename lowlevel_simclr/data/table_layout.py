@@ -1,4 +1,4 @@
-"""The splits and labels of image files from tables that the user gives, in place of the names of their folders."""
+"""Finds the splits and labels of image files from CSV tables of the user, or from the names of their folders."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Tables:
     """The files with the splits and the labels of images.
 
     Attributes:
-        labels: a CSV file of paths and labels. With None, the folders are the labels.
-        split: a CSV file of paths and splits. With None, the folders are the splits.
+        labels: a CSV file of paths and labels. None: the names of the folders are the labels.
+        split: a CSV file of paths and splits. None: the names of the folders give the splits.
     """
 
     labels: Path | None = None
@@ -32,10 +32,10 @@ NO_TABLES = Tables()
 
 
 class TableLayout(NamedTuple):
-    """The layout of images, and the entries of the tables that name no image."""
+    """The splits and classes of images, and the entries of the tables that do not name an image of the data set."""
 
     layout: Layout
-    unknown: Mapping[str, str]  # from path to reason, for entries without an image
+    unknown: Mapping[str, str]  # from path to reason, for these entries
 
 
 def find_table_layout(root: Path, shown: str, paths: Sequence[str], splits: str, tables: Tables) -> TableLayout:
@@ -45,7 +45,7 @@ def find_table_layout(root: Path, shown: str, paths: Sequence[str], splits: str,
         root: the folder in which relative paths start.
         shown: the name of the data set, for messages.
         paths: the paths of the images.
-        splits: see `folder_layout.find_layout`. With a table of splits, no folder is a split.
+        splits: see `folder_layout.find_layout`. If there is a table of splits, no folder is a split.
         tables: the tables.
 
     Raises:
@@ -65,7 +65,7 @@ def find_table_layout(root: Path, shown: str, paths: Sequence[str], splits: str,
 
 
 def find_table_classes(root: Path, shown: str, paths: Sequence[str], splits: str, tables: Tables) -> list[str]:
-    """Return the class of each image file, whatever its split, see `find_table_layout`.
+    """Return the class of each image file, even of images that training does not use, see `find_table_layout`.
 
     Raises:
         DataError: see `folder_layout.find_classes`, `path_table.read_table` and `path_table.match_entries`.
@@ -80,12 +80,12 @@ def _match_labels(file: Path, root: Path, paths: Sequence[str]) -> Matched:
 
 
 def _list_values(matched: Matched, paths: Sequence[str]) -> list[str]:
-    """Return the value of each path in a table, or an empty text."""
+    """Return the value that a table has for each path, or an empty text if it has none."""
     return [matched.values[path].value if path in matched.values else "" for path in paths]
 
 
 def _divide(file: Path, layout: Layout, matched: Matched) -> Layout:
-    """Return the layout with the splits of a table.
+    """Return the layout, but with the splits of a table.
 
     Raises:
         DataError: if the name of a split is unknown, or if no image is left to train on.
@@ -116,7 +116,7 @@ def _describe_split(file: Path, kind: str) -> str:
 
 
 def sort_labels(names: set[str]) -> tuple[str, ...]:
-    """Return the names of classes in order: as numbers if all are whole numbers, otherwise as text.
+    """Return the names of classes, sorted as numbers if all are whole numbers, otherwise as text.
 
     Examples:
         >>> sort_labels({"10", "9"}), sort_labels({"10", "9", "cat"})
@@ -131,7 +131,7 @@ def number_names(names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return class numbers (n,) int64 for the labels of images, and the names of the classes in order.
 
     Args:
-        names: the label of each image. An empty text means that there is no label, and becomes UNLABELLED.
+        names: the label of each image. An empty text means that there is no label. The class number is then UNLABELLED.
     """
     classes = sort_labels({name for name in names if name})
     numbers = {name: number for number, name in enumerate(classes)}

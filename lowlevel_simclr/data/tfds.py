@@ -1,6 +1,6 @@
-"""A data set that TensorFlow Datasets has prepared, from its folder. Nothing is downloaded.
+"""Reads a data set that TensorFlow Datasets has prepared in a folder. Nothing is downloaded.
 
-The package tensorflow-datasets gives the files of each split and the names of the labels. The files are TFRecord files,
+The package tensorflow-datasets lists the files of each split and the names of the labels. The files are TFRecord files,
 which `tfrecord.py` reads.
 """
 
@@ -17,8 +17,8 @@ from lowlevel_simclr.data.folder_layout import KINDS
 from lowlevel_simclr.data.records import Records
 from lowlevel_simclr.data.tfrecord import Keys, Part, read_parts
 
-DEFAULT_FOLDER = Path("~/tensorflow_datasets")  # the package's default, if TFDS_DATA_DIR is not set
-INFO = "dataset_info.json"  # in the folder of a prepared version
+DEFAULT_FOLDER = Path("~/tensorflow_datasets")  # the default of tensorflow-datasets, if TFDS_DATA_DIR is not set
+INFO = "dataset_info.json"  # a file in the folder of each prepared version
 _NAME = re.compile(r"(?P<name>[^:]+)(:(?P<version>\d+\.\d+\.\d+))?(:(?P<split>.+))?")
 
 
@@ -34,8 +34,9 @@ def read_prepared(text: str, data_dir: str | None) -> Prepared:
     """Return the images of a prepared data set.
 
     Args:
-        text: NAME or NAME/CONFIG. :VERSION, :SPLIT or :VERSION:SPLIT may follow. A split has the package's form, such
-            as train[:80%]. Without a split, training uses train, and test or validation is held out.
+        text: NAME or NAME/CONFIG. :VERSION, :SPLIT or :VERSION:SPLIT may follow. A split is written as in
+            tensorflow-datasets, such as train[:80%]. Without a split, training uses the split train, and the split test
+            or validation is held out.
         data_dir: the folder of the data sets. None: TFDS_DATA_DIR, or DEFAULT_FOLDER.
 
     Raises:
@@ -55,7 +56,7 @@ def read_prepared(text: str, data_dir: str | None) -> Prepared:
 
 
 def find_version(base: Path, name: str, version: str | None) -> Path:
-    """Return the folder of a version of a prepared data set: the newest one, if none is given.
+    """Return the folder of a version of a prepared data set. If no version is given, take the newest one.
 
     Args:
         base: the folder of the data sets.
@@ -63,7 +64,7 @@ def find_version(base: Path, name: str, version: str | None) -> Path:
         version: such as "1.0.0", or None.
 
     Raises:
-        DataError: if there is no such folder, or if it has several configs and none is given.
+        DataError: if there is no such folder, or if the data set has several configs and `name` does not choose one.
     """
     start = base / name
     if (start / INFO).is_file():
@@ -97,7 +98,7 @@ def _list_folders(path: Path) -> list[Path]:
 
 
 def _open_builder(folder: Path) -> Any:
-    """Return the package's reader of a prepared version.
+    """Return the object with which tensorflow-datasets reads a prepared version.
 
     Raises:
         DataError: if the package is not installed, or cannot read the folder.
@@ -141,7 +142,7 @@ def _find_keys(folder: Path, info: Any) -> tuple[Keys, Sequence[str] | None]:
 
 
 def _list_parts(folder: Path, info: Any, split: str | None) -> list[Part]:
-    """Return the records of the given split, or of all splits.
+    """Return the records of the given split, or of all splits if it is None.
 
     Raises:
         DataError: if the split does not exist, or has no files.

@@ -1,7 +1,7 @@
-"""Encoded images in TFRecord files of `tf.train.Example`, under the feature keys that people use.
+"""Reads encoded images from TFRecord files of `tf.train.Example`. The images must have one of the usual feature keys.
 
-The listing reads every record once. It compares the checksum and finds where the encoded image lies. After that, an
-image is read by its position in the file, without TensorFlow.
+Listing the images reads every record once. This checks the checksums, and finds where each encoded image lies. After
+that, an image is read by its position in the file, without TensorFlow.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ IMAGE_KEYS = ("image/encoded", "image", "jpeg", "jpg", "png", "webp", "image/raw
 LABEL_KEYS = ("image/class/label", "label", "class", "target", "image/label", "labels", "cls")
 NAME_KEYS = ("image/class/text", "label_name", "class_name", "label/text")  # the name of the class as text
 GZIP = b"\x1f\x8b"
-_HEADER, _FOOTER = 12, 4  # bytes before a record: its length and a checksum; after it: its checksum
+_HEADER, _FOOTER = 12, 4  # bytes before the data of a record (length and its checksum), and after it (checksum)
 
 _BUFFER = 2**20  # bytes that are read at a time
 
 
 class Keys(NamedTuple):
-    """The feature keys to look for. If a record has several keys of one kind, the first key in the list counts."""
+    """The feature keys to look for. If a record has several keys of one field, the first of them is used."""
 
     images: tuple[str, ...] = IMAGE_KEYS
     labels: tuple[str, ...] = LABEL_KEYS
@@ -43,7 +43,7 @@ class Keys(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some records of a file: `taken` of them after the first `skip`, or all if `taken` is None."""
+    """Some records of a file: `taken` records after the first `skip` records. If `taken` is None, all that follow."""
 
     file: str
     kind: str
@@ -73,7 +73,7 @@ def read_parts(
         root: the folder of the files.
         parts: which records of which files.
         keys: the feature keys to look for.
-        shown: words for each kind of the parts.
+        shown: a dict from each kind (split) of the parts to a text for messages.
         classes: the names of the labels 0, 1, ..., or None.
 
     Raises:
@@ -84,11 +84,11 @@ def read_parts(
     return found._replace(shown=shown)
 
 
-@functools.lru_cache(maxsize=1)  # called twice: first to choose the settings for new images, then by the run
+@functools.lru_cache(maxsize=1)  # a start calls it twice: to choose settings that fit the images, and to load them
 def _find_images(
     root: Path, parts: tuple[Part, ...], keys: Keys, classes: tuple[str, ...] | None, stamp: str
 ) -> Records:
-    """Return the images in some records, without `shown`. `stamp` changes when a file changes."""
+    """Return the images in some records, without `shown`. `stamp` changes when a file changes, for the cache."""
     places: list[tuple[int, int, int]] = []
     names: list[str] = []
     kinds: list[str] = []
@@ -111,7 +111,7 @@ def _find_images(
 
 
 class _Example(NamedTuple):
-    """The content of a record: the place of the encoded image in the record in bytes, the label, and its name."""
+    """The content of a record: where the encoded image lies in it (in bytes), the label, its name, and the keys."""
 
     offset: int
     length: int
@@ -151,7 +151,7 @@ def _explain_unusable(path: Path) -> str:
     """
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait
+        if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for a writer
             return "is not a regular file"
         with open(path, "rb") as file:
             start = file.read(len(GZIP))
@@ -186,7 +186,7 @@ def _take_label(feature: tf.train.Feature) -> Label:
 
 
 def name_labels(labels: Sequence[Label], texts: Sequence[str]) -> list[Label]:
-    """Return the text of each label in place of its number, if every number has its own text.
+    """Return the labels as names, if every label number has exactly one name that no other number has.
 
     Args:
         labels: numbers, texts or None.

@@ -1,8 +1,8 @@
-"""The test transform: the preprocessing of an image before the encoder computes h.
+"""The test transform: the preprocessing of an image before the encoder computes the representation h.
 
-The transform has no randomness. It scales the whole image to [0, 1] and resizes it if its size differs from the
-encoder's input (bilinear, half-pixel centres, antialiased). Then it computes (x - mean) / std. Evaluation, `embed` and
-`encoder.keras` all call this transform, so that they agree.
+The transform has no randomness. It divides the pixels by 255, and resizes the whole image to the size of the encoder's
+input if it has another size (bilinear, half-pixel centres, antialiased). Then it computes (x - mean) / std. Evaluation,
+`embed` and `encoder.keras` all use this transform, so that they agree.
 """
 
 from __future__ import annotations
@@ -54,14 +54,15 @@ class InferenceTransform:
 
         Args:
             images: (B, H, W, C) uint8 or float in [0, 255], as tensors or as symbolic images of Keras.
-            sizes: (B, 2) integers, height and width of each image in the upper left corner of its array. None: every
-                image fills its array. Sizes need S, and images that are tensors.
+            sizes: (B, 2) integers, the height and width of each image, if the images lie in the upper left corners of
+                padded arrays. None: there is no padding. With `sizes`, the transform must have a size S, and the images
+                must be tensors.
 
         Returns:
             (B, S, S, C) float32.
 
         Raises:
-            ValueError: if there are sizes but no S, or if a size does not fit its array and its value is known.
+            ValueError: if there are `sizes` but no S, or if a size of known value is larger than H x W.
         """
         if sizes is None:
             return self.standardise(self.resize(images))
@@ -84,7 +85,7 @@ class InferenceTransform:
         return x if std is None else x / np.array(std, np.float32)
 
     def describe(self, images: Any) -> str:
-        """Describe the transform in words, for images (..., H, W, C) in an array, in files, or `FramedImages`."""
+        """Describe in words what the transform does to `images`: an array (..., H, W, C), or images of a data set."""
         height, width = images.shape[-3:-1]
         part = "the square in the middle of each image" if isinstance(images, FramedImages) else "the whole image"
         words = [f"{part}, no augmentation"]
@@ -106,10 +107,10 @@ def find_transform(encoder: tf.keras.Model, scaling: PixelScaling = UNSCALED) ->
 def resize_antialiased(images: Any, size: int) -> Any:
     """Resize images (..., H, W, C) to (..., size, size, C): bilinear and antialiased.
 
-    The images are tensors or symbolic. Symbolic images have four axes. For symbolic images the function uses a few
-    operations that Keras saves and loads as layers, and that other formats know too. It cannot use the layer
-    `Resizing`. In Keras 2 this layer has no antialiasing. In Keras 3 the layer assumes `training=True` if no value is
-    given. If the model is then called directly, the layers after `Resizing` assume the same, and BatchNorm would train.
+    The images are tensors, or symbolic images of Keras, which have four axes. For symbolic images the function uses
+    only operations that Keras saves and loads as layers, and that other formats support too. It cannot use the layer
+    `Resizing`. In Keras 2 this layer has no antialiasing. In Keras 3 it assumes `training=True` if no value is given,
+    and passes this on to the layers after it. So a model that is called directly would train its BatchNorm.
     """
     if _is_symbolic(images):
         return resize_any_size(images, size, _choose_operations(images))

@@ -1,4 +1,4 @@
-"""Encoded images in a temporary file, for sources that cannot read a single image quickly."""
+"""Keeps encoded images in a temporary file, for sources that cannot read a single image quickly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _MISSING, _EMPTY = -1, -2  # lengths of an image that was not added, and of one 
 class Unpacked:
     """Encoded images by position. They lie in a file without a name, which disappears when the process ends.
 
-    Several threads may add and read images at the same time. Memory holds only the places of the images, 16 bytes each.
+    Several threads may add and read images at the same time. In memory there is only the place of each image in the
+    file, 16 bytes.
     """
 
     def __init__(self, count: int) -> None:
@@ -49,7 +50,7 @@ class Unpacked:
                 ) from error
             self._starts[row] = self._end
             self._end += len(content)
-            self._lengths[row] = len(content)  # last, because other threads ask for it
+            self._lengths[row] = len(content)  # last, because other threads read it to see whether the image is there
 
     def _write(self, content: bytes) -> None:
         """Write bytes at the end of the file."""
@@ -61,7 +62,7 @@ class Unpacked:
             view = view[self._file.write(view) :]
 
     def read(self, row: int) -> bytes | None:
-        """Return the bytes of an image that was added, or None if it has none."""
+        """Return the bytes of an image that was added, or None if it was added without bytes."""
         length = int(self._lengths[row])
         if length == _EMPTY or self._file is None:
             return None

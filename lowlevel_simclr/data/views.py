@@ -1,6 +1,7 @@
-"""Two views of every image: draw parameters from (seed, epoch, image index, view), then make the pixels.
+"""Makes two random views of every image.
 
-Random numbers and pixel arithmetic belong to the implementation (`stock` or `ops`).
+First the random parameters are drawn from (seed, epoch, image index, view). Then the pixels are computed. Both steps
+are ops of the implementation that the caller chooses: `stock` (plain TensorFlow) or `ops` (native).
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def make_two_views(
 
     Args:
         images: (N, H, W, C) uint8.
-        epoch: scalar integer. The seed, the epoch and the index decide what is drawn, so a resumed run draws the same
-            views.
+        epoch: scalar integer. The random parameters depend only on the seed, the epoch and the index, so a resumed run
+            makes the same views.
         index: (N,) int64, positions of the images in the data set.
         seed: seed of the run, in [0, 2^64).
         recipe: the ranges and probabilities of the views.
@@ -57,8 +58,8 @@ def make_two_views(
         dtype: dtype of the views.
         implementation: the ops to use.
         scaling: scaling of the pixels, applied last.
-        sizes: (N, 2) integers, height and width of each image in the upper left corner of its array. The rest is
-            padding, which no view shows. None: every image fills its array.
+        sizes: (N, 2) integers, the height and width of each image, if the images lie in the upper left corners of
+            padded arrays. No view shows the padding. None: there is no padding.
 
     Returns:
         (2N, S, S, C) of `dtype`.
@@ -80,9 +81,9 @@ def compile_views(
 ) -> Views:
     """Return a compiled function from (epoch, index, images) to both views of every image.
 
-    Its fourth argument, `sizes`, is needed only if the images have padding.
+    The returned function has a fourth argument `sizes`, which is needed only if the images have padding.
 
-    `jit_compile` compiles it with XLA. The other arguments are those of `make_two_views`.
+    With `jit_compile`, XLA compiles the function. The other arguments are those of `make_two_views`.
     """
 
     def make(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor, sizes: tf.Tensor | None = None) -> tf.Tensor:
@@ -99,5 +100,5 @@ def compile_views(
             sizes=sizes,
         )
 
-    # Nothing here needs autograph, and it would take half of the step's tracing time.
+    # The function does not need autograph, which would take half of the time of tracing the training step.
     return tf.function(make, jit_compile=jit_compile, autograph=False)

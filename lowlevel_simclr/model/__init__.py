@@ -1,1 +1,1 @@
-"""The encoder, the projection head and their layers."""
+"""Builds the encoder, the projection head and their layers."""

@@ -18,16 +18,16 @@ import tensorflow as tf
 
 @dataclasses.dataclass(frozen=True)
 class BatchStatistics:
-    """The rows over which FusedBatchNorm takes its statistics in training, and how its moving statistics move:
+    """The rows over which FusedBatchNorm takes its statistics in training, and the update of its moving statistics:
 
         moving <- moving x (momentum if `first` else 1) + (1 - momentum) x `share` x the batch's statistic
 
     Suppose that a step sees k micro-batches one after the other, each with share = 1 / k, and that `first` is true only
-    for the first one. Then moving <- momentum x moving + (1 - momentum) x (mean of the k statistics). So the moving
-    statistics move once per step, and the order of the micro-batches does not matter.
+    for the first one. Together, the k updates are moving <- momentum x moving + (1 - momentum) x (mean of the k
+    statistics). So momentum acts once per step, and the order of the micro-batches does not matter.
 
     Attributes:
-        moves: whether the moving statistics move at all.
+        moves: whether the moving statistics are updated at all.
         first: whether this is the first micro-batch of its step; a bool or a scalar bool tensor.
         share: 1 / k for k micro-batches in a step.
         group: number of images in a ghost group, or 0 for the whole batch. Both views of each image are normalised
@@ -77,12 +77,12 @@ def get_batch_statistics(**changed: Any) -> BatchStatistics:
 
 @tf.keras.utils.register_keras_serializable(package="lowlevel_simclr")
 class FusedBatchNorm(tf.keras.layers.BatchNormalization):
-    """BatchNormalization over (B, H, W, C) with TensorFlow's one-pass kernel, on Keras 2 and Keras 3.
+    """BatchNormalization over (B, H, W, C) with TensorFlow's fused kernel, on Keras 2 and Keras 3.
 
     Keras 3's own layer does not use that kernel in training. Otherwise this layer is identical to Keras's layer. Both
     have the same options and the same four variables in the same order: gamma, beta (unless center is False),
-    moving_mean, moving_variance. The variables are float32 under mixed precision. A frozen layer normalises by the
-    moving statistics. So weights can be copied unchanged between this layer and Keras's.
+    moving_mean, moving_variance. So weights can be copied unchanged from one layer to the other. The variables are
+    float32 under mixed precision. A frozen layer normalises by the moving statistics.
 
     The kernel returns the batch's variance with Bessel's correction n / (n - 1), where a channel has n = B H W values.
     So the moving variance of this layer has the correction. Keras 2 corrects the moving variance too, Keras 3 does not.
@@ -121,7 +121,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: Any = None) -> tf.Tensor:
         """Normalise by the batch's statistics in training, and by the moving statistics otherwise.
 
-        In training the moving statistics move as well.
+        In training, the moving statistics are updated as well.
 
         Args:
             inputs: (B, H, W, C) images.
@@ -145,7 +145,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
         return y
 
     def _move(self, statistics: BatchStatistics, mean: tf.Tensor, variance: tf.Tensor) -> None:
-        """Move the moving statistics by the rule of `BatchStatistics`."""
+        """Update the moving statistics by the formula in `BatchStatistics`."""
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             kept = moving * self.momentum
             if statistics.first is not True:
@@ -180,7 +180,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
     def _normalise_over_replicas(
         self, x: tf.Tensor, statistics: BatchStatistics
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return y, mean and variance as the kernel does, but with the statistics of all replicas' rows."""
+        """Return y, mean and variance as `_normalise` does, but with the statistics over the rows of all replicas."""
         kind = tf.float64 if x.dtype == tf.float64 else tf.float32
         beta = tf.zeros_like(self.gamma) if self.beta is None else self.beta
         gamma, beta = tf.cast(self.gamma, kind), tf.cast(beta, kind)
@@ -210,7 +210,7 @@ def _normalise_in_float64(
     epsilon: float,
     training: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Compute in plain float64 what the kernel computes, with Bessel's correction in the returned variance."""
+    """Compute in float64 what the kernel computes. The returned variance has Bessel's correction."""
     if training:
         mean, variance = tf.nn.moments(x, axes=[0, 1, 2])
     y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
@@ -224,8 +224,8 @@ def _merge_and_normalise(
     """Normalise by the statistics of all replicas' rows, with one collective op in each pass.
 
     The forward pass gathers the mean and the variance of each replica, 2 C numbers, and merges them (Chan et al. 1979).
-    The merge subtracts no large numbers from one another, which would lose precision. The loss of a row depends on
-    every other row through the statistics. So the backward pass adds up sum(dy) and sum(dy x-hat) over the replicas,
+    The merge never subtracts two large numbers from each other, which would lose precision. Through the statistics, y
+    of each row depends on every other row. So the backward pass adds up sum(dy) and sum(dy x-hat) over the replicas,
     2 C numbers, where x-hat is the normalised x.
 
     Args:

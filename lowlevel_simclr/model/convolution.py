@@ -1,8 +1,7 @@
 """The encoder's convolution: Keras's layer, except that it is a matrix product on feature maps with very few pixels.
 
-If XLA compiles for a CPU, the layer's gradients have a form that XLA's CPU compiler knows (`xla_convolution.py`).
-
-Not here: the order of layers (`encoder.py`).
+If XLA compiles for a CPU, the gradients are written in a form that XLA's CPU compiler computes fast
+(`xla_convolution.py`). `encoder.py` builds the encoder from these layers.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ class Convolution(tf.keras.layers.Conv2D):
     A tap is one position of the kernel. On a map of 1x1 pixel, a 3x3 kernel meets the pixel only with its middle tap.
     On 2x2 pixels, 16 of the 36 pairs of output and tap meet a pixel, and the others meet padding. Convolution libraries
     are made for large maps, so they multiply by the padding too. Without AVX-512, oneDNN also computes the gradient of
-    such a kernel image by image.
-    This took half of a training step of ResNet-50 with the ImageNet stem at 32 pixels (`bench.ops.bench_convolution`).
-    The matrix product avoids both costs and computes the same sum.
+    such a kernel one image at a time. As ordinary convolutions, such layers took half of a training step of ResNet-50
+    with the ImageNet stem at 32 pixels (`bench.ops.bench_convolution`). The matrix product avoids both costs and
+    computes the same sum.
 
     Otherwise this layer is identical to Keras's `Conv2D`: it has the same options, the same variables, and the same
     result up to rounding.
@@ -55,7 +54,7 @@ class Convolution(tf.keras.layers.Conv2D):
 
 
 def count_taps(length: int, size: int, stride: int, padding: str) -> dict[int, tuple[int, ...]]:
-    """Return, for each pixel of one axis, which tap of the kernel meets it in each output of a convolution.
+    """Return, for each pixel along one axis, the tap with which each output of a convolution multiplies this pixel.
 
     Args:
         length: number of pixels along the axis.
@@ -126,8 +125,7 @@ def _multiply(
         axis=0,
     )  # (pixels C, outputs F)
     if (len(down), len(right)) != tuple(x.shape[1:3]):
-        # Only pixels at the end can be seen by no output. The others start at pixel 0 without a gap, so one slice takes
-        # them all.
+        # If no output sees some pixels, these pixels are at the end. So one slice takes all the others.
         # The gradient of tf.slice is padding. The gradient of x[...] is an operation of its own, which is slow.
         x = tf.slice(x, [0, 0, 0, 0], [-1, len(down), len(right), -1])
     rows = tf.reshape(x, [-1, len(down) * len(right) * x.shape[3]])

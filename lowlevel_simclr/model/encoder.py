@@ -1,6 +1,6 @@
 """The encoder f, from a view x to its pooled representation h: ResNets with ImageNet or CIFAR stems (first layers).
 
-Not here: the projection head (`projection.py`), and the transform of test images (`data/transform.py`).
+`projection.py` builds the projection head. `data/transform.py` preprocesses the images of the evaluation.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def build_encoder(
         seed: seed of the random weights. They depend only on the seed, not on what was built before.
 
     Returns:
-        A model (B, S, S, C) -> h (B, dim). It computes in the precision that is set. Its variables are float32.
+        A model (B, S, S, C) -> h (B, dim). It computes in the type of Keras's global dtype policy. Its variables are
+        float32.
 
     Raises:
         ModelError: if there is no such encoder or stem, if the views are too small or have no channels, if the weights
@@ -246,10 +247,10 @@ def _add_padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
 
 
 def _build_resnet50(stem: str, shape: Shape, seed: int) -> tf.keras.Model:
-    """Build `tf.keras.applications.ResNet50` from our layers, with seeded weights and either stem.
+    """Build `tf.keras.applications.ResNet50` from our layers, with random weights from the seed, and either stem.
 
-    The convolutions have no bias, as in the paper. The BatchNorm after a convolution would subtract its bias again. So
-    the gradient of the bias would be 0, apart from the rounding of a sum over every pixel of the batch.
+    The convolutions have no bias, as in the paper (He et al. 2016). A bias would have no effect, because the BatchNorm
+    after the convolution subtracts it again. Its gradient would be 0 apart from rounding errors.
     """
     # No size of the views is given here, because Keras refuses sides below 32 pixels and warns if C is not 1 or 3.
     stock = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")

@@ -6,10 +6,10 @@ from lowlevel_simclr.contract.philox import LAYER_SEED, draw_words
 
 
 def derive_layer_seed(seed: int, place: int) -> int:
-    """Return the seed of the initialiser at a place in the model. It depends only on the run's seed and the place.
+    """Return the seed for the initial weights of a layer. It depends only on the run's seed and the layer's number.
 
     Without a seed, Keras 2 seeds an initialiser from a global counter and Keras 3 from a global generator. The weights
-    would then depend on what was built before.
+    would then depend on what was built before in the same process.
 
     Args:
         seed: seed of the run, in [0, 2^64).

@@ -1,6 +1,6 @@
-"""The encoder's max pooling: Keras's layer, except that it is built from slices on a GPU under XLA.
+"""The encoder's max pooling: Keras's layer, except that on a GPU under XLA it is the maximum of strided slices.
 
-Not here: the order of layers (`encoder.py`).
+`encoder.py` builds the encoder from these layers.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ Place = tuple[list[int], list[int], list[int]]  # begin, end and strides of a sl
 
 def _find_places(lengths: Any, size: tuple[int, int], stride: tuple[int, int]) -> Iterator[Place]:
     """Yield, for each pixel of a window in order, the slice that holds this pixel of every window."""
-    windows = [(length - pixels) // step for length, pixels, step in zip(lengths, size, stride)]  # count - 1
+    windows = [(length - pixels) // step for length, pixels, step in zip(lengths, size, stride)]  # windows per axis - 1
     for y in range(size[0]):
         for x in range(size[1]):
             ends = [first + step * count + 1 for first, step, count in zip((y, x), stride, windows)]
@@ -102,7 +102,7 @@ def _find_places(lengths: Any, size: tuple[int, int], stride: tuple[int, int]) -
 
 
 def _put_in_place(piece: tf.Tensor, shape: tf.Tensor, place: Place) -> tf.Tensor:
-    """Return zeros of the given shape with `piece` written into a slice."""
+    """Return a tensor of zeros of the given shape, but with `piece` in the slice `place`."""
     begin, end, strides = place
     return tf.raw_ops.StridedSliceGrad(
         shape=shape, begin=begin, end=end, strides=strides, dy=piece, begin_mask=_WHOLE, end_mask=_WHOLE

@@ -1,4 +1,4 @@
-"""Weights that an encoder starts from: Keras's ImageNet weights, or a file."""
+"""Loads the weights with which an encoder starts: Keras's ImageNet weights, or the weights in a file."""
 
 from __future__ import annotations
 
@@ -79,17 +79,18 @@ def turn_first_kernel(model: tf.keras.Model) -> None:
 
 
 def load_file(model: tf.keras.Model, path: str) -> None:
-    """Load weights from a file that Keras saved from stock layers, or from a safetensors file.
+    """Load weights from a file that Keras saved from its own (stock) layers, or from a safetensors file.
 
-    Keras's file is read into stock layers first, because Keras 3 finds weights by the class of each layer.
+    Keras's file is first loaded into a copy of the encoder in stock layers, because Keras 3 finds weights by the class
+    of each layer.
 
     Args:
         model: the encoder. Its weights are overwritten.
         path: path of the file.
 
     Raises:
-        ModelError: if the file cannot be read, is damaged, belongs to another model, contains NaN, or takes more than
-            LARGEST_WEIGHTS.
+        ModelError: if the file cannot be read, is damaged, belongs to another model, contains NaN or infinite values,
+            or is larger than LARGEST_WEIGHTS.
     """
     if path.endswith(SAFETENSORS):
         _load_safetensors(model, Path(path))
@@ -100,7 +101,7 @@ def load_file(model: tf.keras.Model, path: str) -> None:
 
 
 def _load_safetensors(model: tf.keras.Model, path: Path) -> None:
-    """Load weights in the names of torchvision or timm."""
+    """Load weights that have the names of torchvision or timm."""
     if model.name not in TORCH:
         similar = f"{model.name}{TORCH_ENDING}"
         remedy = f"Use --encoder {similar}" if similar in TORCH else f"Use --encoder {' or '.join(TORCH)}"
@@ -120,7 +121,7 @@ def _load_safetensors(model: tf.keras.Model, path: Path) -> None:
 
 
 def _load_keras_file(model: tf.keras.Model, path: str) -> None:
-    """Load weights that Keras saved from this encoder in stock layers."""
+    """Load weights that Keras saved from this encoder, built from Keras's own (stock) layers."""
     refuse_large_weights(Path(path))
     twin = build_in_stock_layers(model)
     try:
@@ -136,7 +137,7 @@ def _load_keras_file(model: tf.keras.Model, path: str) -> None:
 
 
 def refuse_large_weights(path: Path) -> None:
-    """Check the sizes that a file of weights states, before Keras makes arrays of these sizes.
+    """Check the sizes of the arrays that a file of weights states, before Keras makes arrays of these sizes.
 
     In HDF5, an array that is compressed or was never written takes a few bytes in the file. In memory it can take any
     size. If a file is missing or damaged, this function raises nothing, because Keras describes the problem better.

@@ -8,7 +8,7 @@ from lowlevel_simclr.config.choices import HEAD_BATCH_NORMS
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 from lowlevel_simclr.model.initial_values import derive_layer_seed
 
-FIRST_PLACE = 10_001  # place of the first layer for its seed; the encoder's places are all smaller
+FIRST_PLACE = 10_001  # number of the first layer, from which its seed follows; the encoder's numbers are all smaller
 MOMENTUM, EPSILON = 0.9, 1.001e-5  # the encoder's BatchNorm has the same values
 
 
@@ -25,7 +25,8 @@ def build_projection_head(
         seed: seed of the weights. They depend only on the seed, not on what was built before.
 
     Returns:
-        A model h (B, dim) -> z (B, widths[-1]). It computes in the precision that is set. Its variables are float32.
+        A model h (B, dim) -> z (B, widths[-1]). It computes in the type of Keras's global dtype policy. Its variables
+        are float32.
 
     Raises:
         ValueError: if there are no layers, if a width is below 1, or if there is no such `batch_norm`.

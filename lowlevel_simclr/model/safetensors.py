@@ -1,8 +1,8 @@
-"""Files of safetensors: arrays by name, without code in them.
+"""Reads and writes safetensors files. Such a file holds named arrays, and no code.
 
-The format is a length (8 bytes, little-endian), a JSON header of that length, and the bytes of the arrays. The header
-names each array's type, shape, and place among the bytes. This module reads only the types that encoders need, and does
-not need PyTorch.
+A file consists of a length (8 bytes, little-endian), a JSON header of that length, and the bytes of the arrays. The
+header has the type, the shape and the place of each array. This module reads only the types that encoders need. It does
+not use PyTorch.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ TYPES: dict[str, np.dtype] = {
 
 
 class DamagedFile(ValueError):
-    """The file is not a safetensors file. The message is the end of a sentence about the file."""
+    """The file is not a safetensors file that can be read. The message is the end of a sentence about the file."""
 
 
 def read_safetensors(path: Path, limit: int, limit_name: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a file by their names.
+    """Return a dict from the name of each array in a file to the array.
 
     Args:
         path: the file.
         limit: the largest size of the file, in bytes. The arrays together are never larger than the file.
-        limit_name: the name of that limit, for the message.
+        limit_name: the name of the limit, for the message of an error.
 
     Raises:
         OSError: if the file cannot be opened, is not a regular file, or is too large.
@@ -53,12 +53,12 @@ def read_safetensors(path: Path, limit: int, limit_name: str) -> dict[str, np.nd
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays float32 by their names, in the order given.
+    """Write named float32 arrays into a file, in the given order.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers and timm ask for it
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # the libraries transformers and timm need this entry
     end = 0
     for name, array in arrays.items():
         start, end = end, end + 4 * array.size
@@ -72,7 +72,7 @@ def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _read_header(file: BinaryIO, size: int) -> tuple[dict[str, Any], int]:
-    """Return the entries of the arrays by name, and where their bytes start."""
+    """Return a dict from the name of each array to its entry in the header, and where the bytes of the arrays start."""
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(LARGEST_HEADER, size - 8):
         raise DamagedFile("its header is longer than the file")

@@ -12,7 +12,7 @@ from lowlevel_simclr.model.max_pooling import MaxPooling
 
 layers = tf.keras.layers
 
-STOCK = {  # our layer -> Keras's
+STOCK = {  # a dict from our layer to Keras's layer
     FusedBatchNorm: layers.BatchNormalization,
     Convolution: layers.Conv2D,
     MaxPooling: layers.MaxPooling2D,
@@ -48,7 +48,8 @@ def build_in_stock_layers(model: tf.keras.Model, **changed: Any) -> tf.keras.Mod
 
     def build_stock_layer(layer: Any) -> Any:
         config = {**layer.get_config(), "dtype": "float32"}
-        if "kernel_initializer" in config:  # weights are set later; Keras 3.12 does not know the HeNormal of Keras 3.13
+        # The weights are set later. Keras 3.12 cannot load the HeNormal initializer of Keras 3.13.
+        if "kernel_initializer" in config:
             config["kernel_initializer"] = "zeros"
         if isinstance(layer, layers.Conv2D):
             config |= changed

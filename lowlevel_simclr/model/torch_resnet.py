@@ -1,8 +1,12 @@
-"""ResNets as torchvision and timm build them ("v1.5"), so that weights can be exchanged with them.
+"""ResNets as torchvision and timm build them ("v1.5"), so that weights can be exchanged with these libraries.
 
-Three things differ from the encoders in `encoder.py`. Padding is the same on all sides; TensorFlow's "same" puts an odd
-pixel at the end. The stride of a bottleneck block is in its 3x3 convolution; He et al. and Keras have it in the first
-1x1 convolution. BatchNorm adds 1e-5 to a variance. The layers have torchvision's names.
+Three things differ from the encoders in `encoder.py`:
+
+- Padding is equal on all sides. TensorFlow's "same" puts an odd pixel at the end.
+- The stride of a bottleneck block is in its 3x3 convolution. He et al. and Keras have it in the first 1x1 convolution.
+- BatchNorm adds 1e-5 to a variance, and not 1.001e-5.
+
+The layers have torchvision's names.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ TORCH = {
     "resnet50v1.5": TorchResNet((3, 4, 6, 3), bottleneck=True),
 }
 WIDTH = 64  # channels of the first stage; they double from stage to stage
-EXPANSION = 4  # a bottleneck block has this many times more output channels than channels inside
+EXPANSION = 4  # output channels of a bottleneck block, divided by its inner channels
 MOMENTUM, EPSILON = 0.9, 1e-5  # what Keras calls momentum 0.9 is 0.1 in torchvision
 
 
@@ -71,7 +75,7 @@ def build_torch_resnet(name: str, stem: str, view: Any, seed: int) -> tf.keras.M
 
 
 def _add_block(seeds: Iterator[int], x: Any, width: int, stride: int, bottleneck: bool, label: str) -> Any:
-    """Add the convolutions of a block beside its shortcut: (B, s, s, c) -> (B, s / stride, s / stride, c')."""
+    """Add a block of convolutions with its shortcut: (B, s, s, c) -> (B, s / stride, s / stride, c')."""
     sizes = (1, 3, 1) if bottleneck else (3, 3)
     out = width * EXPANSION if bottleneck else width
     y = x

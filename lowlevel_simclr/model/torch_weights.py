@@ -1,7 +1,7 @@
-"""Weights in the names and the layout of torchvision and timm.
+"""Converts weights to and from the names and the layout of torchvision and timm.
 
-The ResNet-18, -34 and -50 of both libraries have the same names. PyTorch's kernels are (F, C, kH, kW), and Keras's are
-(kH, kW, C, F).
+In both libraries, the weights of ResNet-18, -34 and -50 have the same names. The shape of a kernel is (F, C, kH, kW) in
+PyTorch, and (kH, kW, C, F) in Keras.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import tensorflow as tf
 
 layers = tf.keras.layers
 
-# Keras's order of the weights of a BatchNorm
+# PyTorch's names for the weights of a BatchNorm, in Keras's order
 NORM = ("weight", "bias", "running_mean", "running_var")
 UNUSED = ("fc.", "num_batches_tracked")  # the classifier, and the count of training steps
 
 
 class OtherNetwork(ValueError):
-    """Weights of another network. The message is the end of a sentence about the file."""
+    """The weights belong to another network. The message is the end of a sentence about the file."""
 
 
 def name_torch_arrays(model: tf.keras.Model) -> dict[str, np.ndarray]:
-    """Return the weights of an encoder or a projection head, by the names of layers and in the layout of PyTorch.
+    """Return the weights of an encoder or a projection head in the layout of PyTorch, by name.
 
     Args:
-        model: the model, in our layers or in Keras's. The layers of an encoder of `torch_resnet.py` have torchvision's
-            names.
+        model: the model, built from our layers or from Keras's. The names of the arrays begin with the names of its
+            layers. In an encoder of `torch_resnet.py`, these are torchvision's names.
 
     Returns:
         float32 arrays such as "conv1.weight" (64, C, 7, 7) and "bn1.running_mean" (64,).
@@ -62,8 +62,8 @@ def take_torch_arrays(model: tf.keras.Model, arrays: Mapping[str, np.ndarray]) -
         arrays: the arrays of a file by name.
 
     Raises:
-        OtherNetwork: if an array is missing, has another shape, or belongs to another network. No weight has changed
-            then.
+        OtherNetwork: if an array is missing, has the wrong shape, or belongs to another network. In these cases, no
+            weight of the model is changed.
     """
     given = _strip(arrays)
     wanted = {name: array.shape for name, array in name_torch_arrays(model).items()}
@@ -84,7 +84,7 @@ def take_torch_arrays(model: tf.keras.Model, arrays: Mapping[str, np.ndarray]) -
 
 
 def _strip(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays without the prefix that the name of the first convolution has."""
+    """Return the arrays, without the prefix that the name of the first convolution has. Drop names without it."""
     first = next((name for name in arrays if name.endswith("conv1.weight") and "layer" not in name), "conv1.weight")
     prefix = first.removesuffix("conv1.weight")
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -2,8 +2,8 @@
 
 XLA's CPU compiler calls a fast library for a convolution whose operands have the usual order of axes. The compiler
 brings other convolutions into that order, but only outside of loops. The gradients of TensorFlow's convolution have
-another order. So inside a loop, XLA computes these gradients number by number, and a training step takes 12 times as
-long. This module writes the gradients as convolutions of the usual order.
+another order. So inside a loop, XLA computes these gradients without the library, one number at a time, and a training
+step takes 12 times as long. This module writes the gradients as convolutions in the usual order.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Gradients = tuple[tf.Tensor, tf.Tensor]
 
 
 class Axis(NamedTuple):
-    """A convolution along one axis.
+    """The sizes of a convolution along one axis.
 
     Attributes:
         length: pixels of the input.
-        taps: taps of the kernel.
+        taps: taps of the kernel. A tap is one position of the kernel.
         stride: pixels between two outputs.
         outputs: pixels of the output.
         before: pixels of padding before the input.
@@ -40,7 +40,7 @@ class Axis(NamedTuple):
 
 
 def make_axis(length: int, taps: int, stride: int, padding: str) -> Axis:
-    """Return the convolution along one axis.
+    """Return the sizes of a convolution along one axis.
 
     Args:
         length: pixels of the input.
@@ -92,7 +92,7 @@ def _differentiate_kernel(x: tf.Tensor, dy: tf.Tensor, down: Axis, right: Axis) 
     x = tf.transpose(x, [3, 1, 2, 0])  # (C, H, W, B)
     for place, axis in enumerate((down, right)):
         after = axis.taps - 1 + axis.reach - axis.length - axis.before
-        if after < 0:  # no output saw the last pixels
+        if after < 0:  # no output sees the last pixels
             x = tf.slice(x, [0, 0, 0, 0], [-1 if each != place + 1 else axis.length + after for each in range(4)])
         pads.append([axis.before, max(after, 0)])
     dy = tf.transpose(dy, [1, 2, 0, 3])  # (H', W', B, F)

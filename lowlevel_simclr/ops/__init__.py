@@ -1,4 +1,6 @@
-"""Every op with native kernels, one module per op. The ops have the same names and signatures as in `stock`.
+"""The native ops (with this package's own C++ and CUDA kernels), one module per op.
+
+They have the same names and signatures as the ops in `stock`, which are plain TensorFlow.
 
 Importing this package registers the ops with TensorFlow, so that `tf.saved_model.load` finds the ops of a SavedModel:
 

@@ -1,8 +1,8 @@
-"""The native library `lowlevel_simclr/_native.so`: how it is found, checked and loaded.
+"""Finds, checks and loads the native library `lowlevel_simclr/_native.so`.
 
-There is no fallback. If the library is missing or wrong, an error names the command that repairs it. Users who want the
-stock ops must choose them (`--ops stock`). Platforms without a library use the stock ops by default
-(runtime/platform_ops.py).
+This module never replaces the library by the stock ops (plain TensorFlow). If the library is missing or wrong, an error
+names the command that repairs it. Users who want the stock ops must choose them (`--ops stock`). Platforms for which
+there is no library use the stock ops by default (runtime/platform_ops.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class NativeLibraryError(RuntimeError):
 
 
 def read_build_information(path: Path = PATH) -> dict[str, Any]:
-    """Return what setup.py wrote into the file beside the library: version, abi, cpu, cuda, xla, tensorflow, compiler.
+    """Return the content of the JSON file beside the library, which setup.py wrote.
+
+    Its entries are version, abi, cpu, cuda, xla, tensorflow and compiler.
 
     Args:
         path: path of the library.
@@ -96,7 +98,7 @@ def load_library() -> Any:
     """Return the loaded library, a module with one Python function for each op.
 
     Raises:
-        NativeLibraryError: if the library is missing, wrong, or does not load, or if this platform has none.
+        NativeLibraryError: if the library is missing, wrong, or does not load, or if this platform has no library.
     """
     if not platform_ops.expects_library():
         raise NativeLibraryError(

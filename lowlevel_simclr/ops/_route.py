@@ -1,10 +1,11 @@
-"""The route of a native op: as a TensorFlow op, or as an XLA custom call under jit_compile and on a GPU.
+"""Chooses the route of a native op: a TensorFlow op, or, under jit_compile and on a GPU, a custom call of XLA.
 
-The route is chosen while a function is traced. XLA cannot compile our TensorFlow ops. Under jit_compile, XLA's FFI (its
-interface to foreign functions) calls the same kernels instead, from a StableHLO module (a program for XLA) in an
-XlaCallModule op. The library registers with whichever XLA is loaded (kernels/glue/ffi_runtime.h). The Python function
-for XlaCallModule is not a public API of TensorFlow. So a self-test at first use finds out whether the route works.
-docs/tensorflow-versions.md lists the versions of TensorFlow in which it does.
+The route is chosen while a function is traced. XLA cannot compile our TensorFlow ops. Under jit_compile, XLA therefore
+calls the same kernels through its FFI (its interface to foreign functions). The call is written as a StableHLO module
+(a program for XLA) in an XlaCallModule op. The library registers the kernels with the XLA that is loaded
+(kernels/glue/ffi_runtime.h). The Python function for XlaCallModule is not a public API of TensorFlow. So a self-test at
+first use finds out whether the route through XLA works. docs/tensorflow-versions.md lists the versions of TensorFlow in
+which it works.
 
 The TensorFlow ops have CPU kernels only. If a GPU is visible, graph and eager mode use the custom call too. Otherwise
 TensorFlow would silently copy tensors to the host.
@@ -118,7 +119,7 @@ def _call_module(
 
 
 def _list_platforms() -> tuple[str, ...]:
-    """Return the platforms that the library has FFI handlers for."""
+    """Return the platforms for which the library has FFI handlers."""
     return ("CPU", "CUDA") if _library.read_build_information()["cuda"] else ("CPU",)
 
 
@@ -176,7 +177,7 @@ def find_route_error() -> str | None:
 
 @functools.cache
 def find_route_problem() -> str | None:
-    """Return why the XLA route does not work here, in one sentence for people, or None if it works."""
+    """Return a sentence that says why the XLA route does not work here, or None if it works."""
     if not _library.read_build_information()["xla"]:
         return "The native library was built without XLA handlers, because TensorFlow's headers had no XLA FFI."
     refusal = _library.read_xla_refusal()

@@ -1,8 +1,8 @@
-"""The random parameters of every view, drawn natively. The contract is kernels/draw_view_params/draw_view_params.h.
+"""Draws the random parameters of every view with native kernels.
 
-The function has the same name and signature, and draws the same integers and flags, as in `stock` and `reference`. The
-kernel stops drawing crops at the first one that fits. Under `jit_compile=True` and on a GPU the kernels run through XLA
-(see `_route`).
+kernels/draw_view_params/draw_view_params.h defines the results. The functions of the same name in `stock` and
+`reference` have the same signature and draw the same integers and flags. The kernel draws crops only until the first
+one that fits. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def draw_view_params(
         recipe: a `settings.ViewRecipe` with ranges and probabilities.
         height: height of the images, in pixels, in [1, 2^15).
         width: width of the images, in pixels, in [1, 2^15).
-        sizes: (N, 2) integers, the height and width of each image in the upper left corner of its array. None: every
-            image fills its array.
+        sizes: (N, 2) integers, the height and width of each image, if the images lie in the upper left corners of
+            padded arrays. None: there is no padding.
 
     Returns:
         ViewParams of tensors with 2N rows: all first views, then all second views.
@@ -52,7 +52,8 @@ def draw_view_params(
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
             Also if epoch, an index or a size is out of range and its value is known.
         tf.errors.InvalidArgumentError: in a graph, if epoch or an index is not in [0, 2^32), or if a size is out of
-            range. On a GPU nothing is raised. The box of such a row is all -1, and `make_views` makes its pixels NaN.
+            range. On a GPU, no error is raised. Instead, all four numbers of the box of such a view are -1, and
+            `make_views` sets its pixels to NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 

@@ -1,4 +1,4 @@
-"""One step of LARS in two passes over memory, for one variable or for many.
+"""One step of the optimizer LARS, for one variable or for many, in two passes over memory.
 
 The formula is in kernels/lars_update/lars_update.h. Under `jit_compile=True` and on a GPU the kernels run through XLA
 (see `_route`).
@@ -45,9 +45,9 @@ def lars_update(
         The next weight and the next velocity. They are new tensors. The arguments keep their values.
 
     Raises:
-        TypeError: if an argument has another type than these.
-        ValueError: if the known shapes differ, or if a choice is not one finite number. Also under jit_compile or on a
-            GPU, if a shape is not known while tracing.
+        TypeError: if an argument has a wrong type.
+        ValueError: if the known shapes differ, or if one of the last four arguments is not one finite number. Also
+            under jit_compile or on a GPU, if a shape is not known while tracing.
         tf.errors.InvalidArgumentError: if the shapes differ, but were not known while the graph was built.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
@@ -121,7 +121,7 @@ def _update(
     velocities: Sequence[tf.Tensor],
     choices: Sequence[float | tf.Tensor],
 ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Return the next weights and velocities. They come from one op per variable, or from one custom call for all."""
+    """Return the next weights and velocities, from one op per variable or from one custom call for all variables."""
     variables = [check_variable(*each, types=TYPES) for each in zip(weights, gradients, velocities)]
     scalars = [tf.cast(check_choice(*each), tf.float32) for each in zip(CHOICES, choices)]
     if variables and _route.takes_custom_call(variables[0][0]):
@@ -136,7 +136,7 @@ def _update_by_custom_call(
 ) -> list[tuple[tf.Tensor, tf.Tensor]]:
     """Return the next weight and velocity of each variable from one custom call.
 
-    The results take over the memory of the weight and the velocity, if nothing else reads those.
+    The results take over the memory of the weight and the velocity, if no other operation reads the old values.
     """
     inputs, in_place = [tf.stack(scalars)], []
     outputs: list[_route.Spec] = []

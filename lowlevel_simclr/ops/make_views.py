@@ -1,8 +1,8 @@
-"""Both views of every image in one native pass. The contract is kernels/make_views/make_views.h.
+"""Makes both views of every image with one native kernel. kernels/make_views/make_views.h defines the pixels.
 
-The op has the same name, signature and pixels as in `stock`. One thread makes a view. It reads the image once, and
-writes the view once, in its final type. Under `jit_compile=True` and on a GPU the kernels run through XLA (see
-`_route`). The op has no gradient.
+The op of the same name in `stock` has the same signature and makes the same views. The native kernel reads an image and
+writes a view only once, in its final type. One thread makes one view. Under `jit_compile=True` and on a GPU the kernels
+run through XLA (see `_route`). The op has no gradient.
 """
 
 from __future__ import annotations
@@ -44,19 +44,20 @@ def make_views(
             in [0, 1].
         std: one number, or one for each channel. The pixels are divided by it after the mean is subtracted. Give both
             `mean` and `std`, or neither.
-        blur: False makes all views without blur, whatever their sigma.
+        blur: False: no view is blurred, even if its sigma is above 0.
 
     Returns:
-        (2N, S, S, C) of `dtype`. If a view clips, its pixels are in [0, 1] before mean and std apply.
+        (2N, S, S, C) of `dtype`. The pixels of a view that clips (`params.clip`) are in [0, 1] before mean and std
+        apply.
 
     Raises:
         TypeError: if size is not a whole number, or if params are not ViewParams of the types in `ViewParams`.
-        ValueError: if a shape or type is wrong, or if params do not have 2N rows. In eager mode also if a factor is NaN
-            or infinite, or if floating-point pixels are in [0, 255].
-        tf.errors.InvalidArgumentError: in one of these cases. A box is empty or leaves the image. C is not 3, and a
-            view is grey or changes saturation or hue. In a graph, a factor is NaN or infinite (the box of its row then
-            becomes -1). The message names the row. Also if params do not have 2N rows, but N was not known while the
-            graph was built. On a GPU nothing is raised, and the pixels of such a view are NaN.
+        ValueError: if a shape or type is wrong, or if params do not have 2N rows. In eager mode also if a
+            floating-point parameter is NaN or infinite, or if floating-point pixels are in [0, 255].
+        tf.errors.InvalidArgumentError: in one of these cases. A box is empty or reaches beyond the image. C is not 3,
+            and a view is grey or changes saturation or hue. In a graph, a floating-point parameter is NaN or infinite.
+            N was not known while the graph was built, and params do not have 2N rows. In the first three cases, the
+            message names the row. On a GPU, no error is raised, and the pixels of a wrong view are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 

@@ -37,7 +37,7 @@ class RowsState(NamedTuple):
 
 
 def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
-    """Return the loss of every row (SimCLR, equation 1).
+    """Return the NT-Xent loss of every row (SimCLR, equation 1). A row is one view.
 
     Args:
         z: (2N, d) projections in bfloat16, float16, float32 or float64, first views then second views. They need not be
@@ -49,9 +49,9 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
 
     Raises:
         ValueError: if z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
-        TypeError: if z has another type than these.
+        TypeError: if the type of z is not one of these four.
         tf.errors.InvalidArgumentError: if z or temperature is wrong, but their values were not known while the graph
-            was built. On a GPU nothing is raised, and the results are NaN.
+            was built. On a GPU, no error is raised, and the results are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 
@@ -66,7 +66,7 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
 
 
 def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return `nt_xent(z, temperature)` and `contrastive_top1(z)` from one pass.
+    """Return both `nt_xent(z, temperature)` and `contrastive_top1(z)`, computed in one pass.
 
     Args:
         z: (2N, d) projections, as in `nt_xent`.
@@ -95,11 +95,11 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
 
 
 def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
-    """Return whether each row's positive (the other view) is strictly the most similar of its 2N - 1 candidates.
+    """Return, for each row, whether the other view of the same image is more similar to it than all other rows are.
 
-    If another candidate is equally similar (a tie), the result is False. Equal rows have bit-equal similarities, so a
-    tie between equal rows is always found. NaN gives False too. With N = 1 there is no other candidate, so both rows
-    are True.
+    If another row is equally similar (a tie), the result is False. Equal rows have bit-equal similarities, so a tie
+    between equal rows is always found. NaN gives False too. With N = 1 there are no other rows, so both results are
+    True.
 
     Args:
         z: (2N, d) projections, as in `nt_xent`.
@@ -124,21 +124,23 @@ def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
 def nt_xent_rows(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tf.Tensor:
-    """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
+    """Return the losses of a replica's own rows: those of the pairs first_pair .. first_pair + pairs - 1.
 
-    The gradient reaches all of z_all. Its sum over the replicas is the gradient of the whole loss. For this, each
-    replica computes a backward pass over all rows. Replicas that gather their states and cotangents (the gradients that
-    arrive at the losses) should use `nt_xent_rows_forward` and `nt_xent_rows_backward` instead. Those compute only the
-    gradient of the own rows.
+    Each own row is compared with all 2N rows. The gradient is with respect to all of z_all. Its sum over the replicas
+    is the gradient of the whole loss. So each replica computes a backward pass over all rows. Replicas can instead
+    gather their states and their cotangents (the gradients with respect to the losses). They should then use
+    `nt_xent_rows_forward` and `nt_xent_rows_backward`, which compute only the gradient of the own rows.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
         first_pair: first own pair, a number or a scalar integer tensor.
-        pairs: n, number of own pairs. Under jit_compile and on a GPU, shapes are static. There it must be a number.
+        pairs: n, number of own pairs. Under jit_compile and on a GPU it must be a number and not a tensor, because
+            shapes are static there.
         temperature: tau > 0, a number or a scalar tensor.
 
     Returns:
-        (2n,) losses: the own first views, then the own second views. float64 if z_all is float64 and float32 otherwise.
+        (2n,) losses: those of the own first views, then those of the own second views. They are float64 if z_all is
+        float64, and float32 otherwise.
 
     Raises:
         ValueError: as in `nt_xent`, or if first_pair and pairs are numbers and do not lie within 0 .. N-1.
@@ -177,7 +179,7 @@ def nt_xent_rows(
 def nt_xent_rows_forward(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, RowsState]:
-    """Return `nt_xent_rows` without a gradient, and the state that `nt_xent_rows_backward` needs.
+    """Return the losses of `nt_xent_rows`, but without a gradient, and the state for `nt_xent_rows_backward`.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
@@ -207,7 +209,7 @@ def nt_xent_rows_forward(
 def nt_xent_rows_forward_and_top1(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, RowsState]:
-    """Return `nt_xent_rows_forward` and `contrastive_top1` of the own rows from one pass.
+    """Return the results of `nt_xent_rows_forward` and `contrastive_top1` for the own rows, computed in one pass.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
@@ -327,7 +329,7 @@ def _compute_backward(
 
 @tf.custom_gradient
 def _call_backward(z: tf.Tensor, *others: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
-    """Call the backward kernel through XLA. A second derivative raises an error with our message."""
+    """Call the backward kernel through XLA. If a second derivative is asked for, raise `_refuse_second_gradient`."""
     outputs = [(z.shape, z.dtype), ((), tf.float64)]
     dz, dtemperature = _route.call_handler("lowlevel_simclr_nt_xent_grad", [z, *others], outputs)
     return (dz, dtemperature), _refuse_second_gradient
@@ -353,7 +355,7 @@ def _compute_rows_forward(
 
 
 def _list_forward_specs(z: tf.Tensor, own_rows: int | None) -> list[_route.Spec]:
-    """Return shapes and types of loss, normaliser, inverse_norm and top1."""
+    """Return the shapes and types of the results loss, normaliser, inverse_norm and top1 of the forward kernel."""
     sums, rows = _SUMS[z.dtype], z.shape[0]
     shapes: list[tuple[Sequence[Any], tf.DType]] = [((own_rows,), sums), ((own_rows, 2), sums), ((rows,), sums)]
     return [*shapes, ((own_rows,), tf.bool)]
@@ -372,7 +374,7 @@ def _double_static(pairs: int | tf.Tensor) -> int | None:
 
 
 def _find_static_pairs(pairs: int | tf.Tensor) -> int:
-    """Return n as a number, because shapes must be static under jit_compile."""
+    """Return `pairs` as a number. Raise a ValueError if it is not known while tracing."""
     value = tf.get_static_value(pairs)
     if value is None:
         raise ValueError("pairs is not known while tracing. Under jit_compile or on a GPU, pass it as a number.")

@@ -1,1 +1,1 @@
-"""The optimizers, the learning-rate schedule, and the loss scale of float16."""
+"""The optimizers, the learning-rate schedule, and the loss scale for float16."""

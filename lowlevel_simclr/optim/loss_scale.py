@@ -1,4 +1,4 @@
-"""The loss scale: a factor that keeps small gradients above the smallest float16 number."""
+"""The loss scale: the loss is multiplied by it, so that small gradients do not become 0 in float16."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000  # for the loss scale of float16
+# The first and the largest scale, and the number of steps without an overflow after which the scale grows.
+FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000
 
 
 class LossScale:
-    """The interface of a loss scale. This class itself does not scale. Every precision except float16 uses it.
+    """The interface of a loss scale. This class itself does not scale. All precisions except float16 use it.
 
     Attributes:
         dynamic: whether the scale changes during training.
-        variables: the variables of the scale, for the checkpoint.
+        variables: the variables of the scale, which the checkpoint saves.
     """
 
     dynamic = False
     variables: list[tf.Variable] = []
 
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
-        """Return the loss that is differentiated."""
+        """Return the scaled loss, whose gradient is computed."""
         return loss
 
     def unscale(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return the gradients of the unscaled loss, and whether the step may use them.
+        """Return the gradients of the unscaled loss, and whether the training step may use them.
 
         Args:
             gradients: gradients of the scaled loss.
@@ -55,7 +56,7 @@ class DynamicLossScale(LossScale):
         return loss * self.scale
 
     def unscale(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Return the gradients divided by the scale, and whether all are finite. Set the scale for the next step.
+        """Return the gradients divided by the scale, and whether all are finite. Update the scale for the next step.
 
         Args:
             gradients: gradients of the scaled loss.

@@ -2,10 +2,11 @@
 
 A trust ratio is the factor |w| / |update| by which LARS and LAMB scale the update of a variable w. Weight decay and
 trust ratios apply to variables of rank 2 and more. Biases and the variables of BatchNorm have rank 1 and are exempt.
-The rank decides, never the name. A slot is a variable that an optimizer keeps for each weight, such as a velocity. The
-checkpoint holds every slot, so a resumed run makes bit-equal updates.
+Only the rank of a variable decides this, not its name. A slot is a variable that an optimizer keeps for each weight,
+such as a velocity. The checkpoint holds every slot, so a resumed run makes bit-equal updates.
 
-Not here: gradients (`training/step.py`), the learning rate (`schedule.py`), the loss scale (`loss_scale.py`).
+Other modules compute the gradients (`training/step.py`), the learning rate (`schedule.py`) and the loss scale
+(`loss_scale.py`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Optimizer:
         trained: the variables that are updated.
         weight_decay: the factor of the weight decay.
         decayed: for each variable, whether weight decay and trust ratio apply, because its rank is 2 or more.
-        variables: the slots in a fixed order, for the checkpoint.
+        variables: the slots in a fixed order, which the checkpoint saves.
     """
 
     slots_each = 1  # number of slots for each variable, each of the variable's shape
@@ -93,7 +94,10 @@ def refuse_missing(trained: Sequence[Variable], gradients: Sequence[tf.Tensor | 
 
 
 class Sgd(Optimizer):
-    """SGD with momentum: v = m v + lr (g + beta w), w -= v."""
+    """SGD with momentum: v = m v + lr (g + beta w), w -= v.
+
+    Here w is the weight, g its gradient, v the velocity, m the momentum and beta the weight decay.
+    """
 
     def __init__(self, trained: Sequence[Variable], weight_decay: float, momentum: float) -> None:
         super().__init__(trained, weight_decay)
@@ -107,7 +111,7 @@ class Sgd(Optimizer):
 
 
 class Lars(Sgd):
-    """LARS (You et al. 2017) as SimCLR uses it: SGD with momentum, but with g + beta w scaled to the length eta |w|.
+    """LARS (You et al. 2017) as SimCLR uses it: `Sgd`, but with g + beta w scaled to the length eta |w|.
 
     Attributes:
         trust_coefficient: eta.
@@ -127,7 +131,7 @@ class Lars(Sgd):
         self.update_all = update_all
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
-        """Update every variable once, with one call of `update_all`. Arguments and errors: see `Optimizer.apply`."""
+        """Update every variable once, with one call of `update_all`. `Optimizer.apply` describes the arguments."""
         refuse_missing(self.trained, gradients)
         velocities = self._slots[0]
         with tf.name_scope("optimizer"):
@@ -179,7 +183,7 @@ class AdamW(Optimizer):
         return [*super().variables, self._count]
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
-        """Count the update, for the bias corrections, and update every variable once. See `Optimizer.apply`."""
+        """Count the update, which the bias correction needs, and update every variable once. See `Optimizer.apply`."""
         self._count.assign_add(1)
         super().apply(gradients, learning_rate)
 
@@ -210,7 +214,7 @@ class AdamW(Optimizer):
 
 
 class Lamb(AdamW):
-    """LAMB (You et al. 2020): the step of AdamW, multiplied by the trust ratio |w| / |step|."""
+    """LAMB (You et al. 2020): the step of AdamW for a variable w, multiplied by the trust ratio |w| / |step|."""
 
     def _move(self, place: int, gradient: tf.Tensor, learning_rate: tf.Tensor) -> None:
         weight = self.trained[place]
@@ -231,7 +235,7 @@ class Lamb(AdamW):
 
 
 class AddonsLamb(Optimizer):
-    """`tfa.optimizers.LAMB` of tensorflow-addons behind the interface of `Optimizer`."""
+    """`tfa.optimizers.LAMB` of tensorflow-addons, with the interface of `Optimizer`."""
 
     slots_each = 0
 
@@ -261,7 +265,7 @@ class AddonsLamb(Optimizer):
         return list(self._lamb.variables())
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
-        """Update every variable once. Arguments and errors: see `Optimizer.apply`."""
+        """Update every variable once. `Optimizer.apply` describes the arguments."""
         refuse_missing(self.trained, gradients)
         self._lamb.learning_rate.assign(learning_rate)
         self._lamb.apply_gradients(zip(gradients, self.trained))
@@ -279,11 +283,11 @@ def build_optimizer(
     epsilon: float = 1e-8,
     lars_update_all: LarsUpdateAll = stock.lars_update_all,
 ) -> Optimizer:
-    """Return an optimizer that has made no update yet.
+    """Return a new optimizer.
 
     Args:
-        name: sgd, lars, adamw or lamb. For lamb, the optimizer is that of tensorflow-addons if it is installed, and our
-            own otherwise.
+        name: sgd, lars, adamw or lamb. For lamb, the optimizer of tensorflow-addons is used if that package is
+            installed, and `Lamb` otherwise.
         variables: the variables to update.
         momentum: m of sgd and lars.
         weight_decay: factor of the weight decay, for variables of rank 2 and more.
@@ -318,7 +322,7 @@ def build_optimizer(
 
 
 def describe_variables(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """Return path, shape and `decayed` of each variable, for `variables.json` in the run folder."""
+    """Return the path, the shape and `decayed` of each variable, for the file `variables.json` in the run folder."""
     return [
         {"variable": keras.find_variable_path(variable), "shape": list(variable.shape), "decayed": decayed}
         for variable, decayed in zip(optimizer.trained, optimizer.decayed)

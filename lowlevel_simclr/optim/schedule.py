@@ -1,4 +1,4 @@
-"""The learning rate. It is scaled with the batch size, warmed up linearly, and then lowered to 0 along a cosine."""
+"""Computes the learning rate, which depends on the batch size. It rises linearly (warm-up), then falls along a cosine."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def scale_learning_rate(base: float, batch_size: int, rule: str) -> float:
 def compute_learning_rate_of_share(
     share: tf.Tensor, base: float, warmup_share: float, step_share: tf.Tensor
 ) -> tf.Tensor:
-    """Return the learning rate at a share of the training: a linear warm-up, then a cosine to 0.
+    """Return the learning rate after a share of the training: a linear warm-up, then a cosine to 0.
 
     Args:
-        share: how much of the training is done before the step, in [0, 1), scalar float32.
+        share: the share of the training that is done before the step, in [0, 1), scalar float32.
         base: highest learning rate.
         warmup_share: the share of the training that is warm-up; 0 for no warm-up.
-        step_share: the share of the training that this one step is, scalar float32. During warm-up, the rate is that of
-            the end of the step, so that the first step has a rate above 0.
+        step_share: the share of the training that this one step makes up, scalar float32. During warm-up, the learning
+            rate is computed for the end of the step, so that it is above 0 in the first step.
 
     Returns:
         Scalar float32.
