@@ -97,7 +97,8 @@ ONEDNN_BY_DEFAULT = {"avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_
 def onednn_comes_late(modules: Collection[str], environment: Mapping[str, str], processor: Collection[str]) -> bool:
     """Return whether TensorFlow was imported before this package could switch oneDNN on.
 
-    If oneDNN is on by default on this processor, or the user has set the environment variable, the answer is False.
+    The answer is also False if oneDNN is on by default on this processor, if the processor has no AVX2, or if the user
+    has set the environment variable.
 
     Args:
         modules: names of the imported modules.

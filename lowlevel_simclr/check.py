@@ -8,8 +8,8 @@ following:
   error against the reference is at most twice the error of stock TensorFlow, plus a few roundings
   (lowlevel_simclr/verification/bound.py derives this bound).
 - The LARS update differs from the reference by at most a few roundings. Stock TensorFlow plays no part in this bound.
-- top1 (which views are most similar to the other view of their image) equals the reference. Cases that are too close
-  to call within rounding do not count.
+- top1 (whether a view is most similar to the other view of its image) equals the reference, except where the
+  similarities differ by no more than rounding errors.
 - The random parameters of the views equal those of the reference: whole numbers exactly, other numbers to two units in
   the last place of their range.
 

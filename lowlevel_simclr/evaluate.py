@@ -1,6 +1,7 @@
 """python -m lowlevel_simclr.evaluate RUN: evaluates the encoder of a run by the usual protocols.
 
-Everything is computed in float32, whatever the precision of the run.
+A protocol is a way to measure how good the representation is, such as k-NN. EPILOG lists the protocols. Everything is
+computed in float32, even if the run was trained in another precision.
 """
 
 from __future__ import annotations

@@ -32,9 +32,9 @@ def needs_choice(config: Config) -> bool:
 def keep_earlier_choice(config: Config, options: RunOptions) -> Config:
     """Return the configuration with the settings that an earlier session of the run chose for the same budget.
 
-    If there is such a session, the speed is not measured again. Settings that the user gives now keep their values.
-    If they differ from those of the run, a later check raises an error, as in any other run. If there is no such
-    session, `config` is returned unchanged.
+    A session is one start of the program. If there is such a session, the speed is not measured again. Settings that
+    the user gives now keep their values. If they differ from those of the run, a later check raises an error, as in any
+    other run. If there is no such session, `config` is returned unchanged.
 
     Args:
         config: the configuration that the user gave.
@@ -121,7 +121,7 @@ def _scale_speed(speed: Speed, base: Config, chosen: Config) -> float:
 
 
 def _count_steps(plan: Plan, seconds: float, compile_seconds: float) -> int:
-    """Return the planned number of steps, or 0 if there is no time for any."""
+    """Return the planned number of steps, or 0 if no time is left."""
     if seconds <= 0:
         return 0
     per_step = plan.batch_size / plan.pairs_per_second

@@ -1,8 +1,8 @@
 """Modules that can be called: `lowlevel_simclr.train` is a program and a function.
 
 `python -m lowlevel_simclr.train` can only run a module, so `train` must be a module. When Python imports that module,
-it also sets the attribute `train` of the package to the module. It would overwrite a function `train`. So the module
-itself can be called, and its call calls the function.
+it also sets the attribute `train` of the package to the module. This would overwrite a function named `train`. So the
+module itself is made callable: calling the module calls the function.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def make_callable(name: str, function: Callable[..., Any]) -> None:
 
     Args:
         name: the name of the module in `sys.modules`.
-        function: the function that a call of the module calls.
+        function: the function to call when the module is called.
     """
     module = sys.modules[name]
     module.__class__ = CallableModule

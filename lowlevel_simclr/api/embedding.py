@@ -102,7 +102,7 @@ def _make_job(options: EmbedOptions, given: Given) -> Job:
 def _describe_job(
     options: EmbedOptions, given: Given, embedder: Embedder, form: Sequence[Sequence[int] | None]
 ) -> dict[str, Any]:
-    """Return everything that decides the bytes of the parts."""
+    """Return a description of everything on which the stored parts depend. If it changes, old parts are not used."""
     model = read_run_config(options.run).model
     return {
         "images": hash_given(given),

@@ -32,7 +32,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the encoder of a run, and add the results to its evaluation.json.
 
-    Everything is computed in float32. Results that are already there for the newest checkpoint are kept.
+    Everything is computed in float32. Older results in the file are kept if they belong to the newest checkpoint.
 
     Args:
         run: a `Run`, or its folder.

@@ -22,7 +22,7 @@ from lowlevel_simclr.runtime.start_refusals import StartError
 from lowlevel_simclr.runtime.streams import guard_streams
 from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
-__all__ = ["FlagParser", "explain_error", "run_program"]  # a program takes its parser from here
+__all__ = ["FlagParser", "explain_error", "run_program"]  # some programs import FlagParser from this module
 
 
 def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int:

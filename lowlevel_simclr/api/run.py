@@ -31,7 +31,7 @@ class Run:
 
     Args:
         folder: the run folder that training wrote.
-        images: the images on which the run was trained, if it was trained on images in memory and they are still there.
+        images: the images on which the run was trained, if these are still in the memory of this process.
 
     Attributes:
         folder: the run folder.

@@ -151,17 +151,17 @@ def _add_flag(group: argparse._ArgumentGroup, field: Field, default: Any) -> Non
 EXAMPLES = """\
 examples:
   python -m lowlevel_simclr.train
-      the embedded shapes: minutes on a CPU, nothing to download
+      the built-in shapes: minutes on a CPU, nothing to download
   python -m lowlevel_simclr.train --seed 1 --temperature 0.5 --out runs/warm
-      the same with another seed and temperature, in a folder of its own
+      the same with another seed and another temperature, in another run folder
   python -m lowlevel_simclr.train --dataset cifar10 --data-dir DIR
       CIFAR-10 from its standard batches; without --data-dir it is downloaded
   python -m lowlevel_simclr.train --dataset folder:PICTURES
       your own images: JPEG, PNG, WebP, TIFF and others, in any tree of folders
   python -m lowlevel_simclr.train --preset cifar10-resnet20 --data-dir DIR --preview
-      only the picture of what the views look like
+      draws a picture of some views, and does not train
 
-The same command again resumes the run; --fresh starts over beside it."""
+Run the same command again to resume the run. With --fresh, it starts a new run in another folder."""
 
 
 def _take_first_line(documented: object) -> str:
@@ -186,12 +186,12 @@ def build_run_parser(base: Config, description: str, prog: str) -> FlagParser:
     run = parser.add_argument_group("run")
     start = f"the preset that the settings start from (default: that of the data set, here {base.preset})"
     run.add_argument("--preset", metavar="NAME", help=start)
-    run.add_argument("--config", metavar="FILE", type=Path, help="start from this config.json; flags beside it win")
+    run.add_argument("--config", metavar="FILE", type=Path, help="start from this config.json; flags override it")
     run.add_argument("--out", metavar="DIR", type=Path, help="the run folder (default: runs/PRESET)")
     run.add_argument("--fresh", action="store_true", help="start a new run in DIR-2, DIR-3 ... if DIR holds a run")
     run.add_argument("--preview", action="store_true", help="draw the picture of views, and stop")
-    run.add_argument("--profile", action="store_true", help="trace the second host call, and print where the time goes")
-    run.add_argument("--hosts", metavar="A:P,B:P", help="host:port of each worker; none: TF_CONFIG or Slurm says it")
+    run.add_argument("--profile", action="store_true", help="profile some training steps, and print where the time goes")
+    run.add_argument("--hosts", metavar="A:P,B:P", help="host:port of each worker; none: those of TF_CONFIG or Slurm")
     run.add_argument("--rank", metavar="I", type=int, help="the place of this worker in --hosts, from 0")
     for section, kind in SECTIONS.items():
         group = parser.add_argument_group(section, _take_first_line(kind))
@@ -240,10 +240,10 @@ def override_settings(base: Config, given: Mapping[str, Any]) -> Config:
 
 
 def _settle_budget(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given settings, and others that they replace in the base configuration.
+    """Return the given settings, and further settings that follow from them.
 
-    A budget removes the number of steps, and a number of steps or epochs removes the budget. `image_sizes` also sets
-    `image_size`, and `image_size` alone removes `image_sizes`.
+    A budget sets the number of steps to None, and a number of steps or epochs sets the budget to None. `image_sizes`
+    also sets `image_size`, and `image_size` alone sets `image_sizes` to None.
 
     Raises:
         ConfigError: if both a budget and a number of steps or epochs are given.

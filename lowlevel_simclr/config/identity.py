@@ -75,7 +75,7 @@ def get_identity(config: Config) -> dict[str, Any]:
 
 
 def list_differences(before: Config, after: Config) -> list[str]:
-    """Return the differences because of which `after` cannot resume a run with the settings `before`, one per setting.
+    """Return what prevents a run with the settings `before` from being resumed with `after`, one line per setting.
 
     Examples:
         >>> list_differences(Config(), replace(Config(), temperature=0.5))

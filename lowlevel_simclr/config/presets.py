@@ -5,6 +5,10 @@ There are three kinds: this project's own, that of the notes with which the proj
 To add a preset, write a function that returns `replace(Config(), preset=NAME, ...)`, and list it in `PRESETS`. The
 docstring of the function says what the preset reproduces, the expected result and the cost. `--help` shows the first
 line of the docstring.
+
+In the docstrings, k-NN and "linear" are the accuracies of a k-nearest-neighbour classifier and of a linear classifier
+on the output of the encoder. Tau is the temperature of the loss. The stem is the first layers of the encoder: a 3x3
+convolution (CIFAR), or a 7x7 convolution with stride 2 and pooling (ImageNet).
 """
 
 from __future__ import annotations

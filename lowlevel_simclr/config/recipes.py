@@ -1,4 +1,4 @@
-"""The settings that --budget (a time limit) chooses. The choice depends only on the measured speed and on the user.
+"""Chooses the settings of a run with --budget (a time limit) from the measured speed and what the user gave.
 
 A recipe is a set of settings for small photographs on a CPU. The recipes are guesses from experience and not measured
 yet. `bench.learning.search` tries their settings one by one, and its results will replace the guesses. For other
@@ -83,7 +83,7 @@ def choose_base(config: Config, given: Collection[str] | None, gpu: bool) -> Con
 
     Args:
         config: the configuration that the user gave.
-        given: the names of the settings that the user gave. None: the user named a preset.
+        given: the names of the settings that the user gave. None: the user named a preset or a file of settings.
         gpu: whether the run is on a GPU.
     """
     if given is None or not gpu or config.preset != PRESET_OF_PHOTOGRAPHS:
@@ -138,7 +138,7 @@ def choose_warmup(config: Config, given: Collection[str] | None, steps: int, per
 
     Args:
         config: the configuration.
-        given: the names of the settings that the user gave. None: the user named a preset.
+        given: the names of the settings that the user gave. None: the user named a preset or a file of settings.
         steps: the planned number of steps.
         per_epoch: steps of an epoch.
     """

@@ -172,7 +172,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """NT-Xent over all 2N views."""
+    """The loss NT-Xent, over both views of the N images of a batch (2N views)."""
 
     temperature: float = _define_option(0.2, "temperature of NT-Xent", at_least=0.001, at_most=10)
     loss_reduction: str = _define_option(

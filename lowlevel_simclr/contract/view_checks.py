@@ -123,7 +123,7 @@ def are_factors_finite(params: ViewParams) -> tf.Tensor:
 
 
 def refuse_infinite_factors(params: ViewParams) -> ViewParams:
-    """Check that all floating-point parameters are finite. In a graph, set the box of each other view to -1.
+    """Check that all floating-point parameters are finite. In a graph, set the box of a view to -1 if they are not.
 
     Args:
         params: parameters as tensors.

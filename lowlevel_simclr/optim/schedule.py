@@ -1,4 +1,4 @@
-"""Computes the learning rate, which depends on the batch size. It rises linearly (warm-up), then falls along a cosine."""
+"""Computes the learning rate. It depends on the batch size, rises linearly (warm-up), and falls to 0 along a cosine."""
 
 from __future__ import annotations
 
