@@ -19,7 +19,7 @@ from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.runtime.files import read_regular_file
 
 LARGEST_PICKLE = 2**30  # bytes of a file; the largest of CIFAR has 155 MB
-MOST_OBJECTS = 10_000_000  # in a pickle. An object counts each time that it is used; CIFAR-100 has 200,000
+MOST_OBJECTS = 10_000_000  # objects in a pickle, each counted as often as it is used; CIFAR-100 has 200,000
 DEEPEST_OBJECT = 32  # containers inside one another; those of CIFAR reach 7
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 Element = tuple[np.ndarray | int, ...]
-_WAITING = 1  # elements in the queue, besides those that the producer prepares ahead
+_WAITING = 1  # most elements that wait in the queue; the iterator may prepare others ahead
 _ASSERTED, _END = "the batches end here: ", " [end]"  # the text around the message of an exception of the iterator
 _SECONDS = 10.0  # how long to wait for the end of the thread when the dataset is deleted
 

@@ -34,7 +34,7 @@ PREFETCHED_BYTES = 2**24
 def count_steps_per_epoch(count: int, batch_size: int) -> int:
     """Return the number of whole batches in one pass over the images.
 
-    The images that do not fill a batch are not used in that epoch.
+    The remaining images, which do not fill a batch, are not used in that epoch.
 
     Args:
         count: number of images.

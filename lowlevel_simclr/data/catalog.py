@@ -113,7 +113,7 @@ def is_streamed(images: DataSet) -> bool:
 
 
 def describe_streaming(images: DataSet) -> str:
-    """Return how images that are not in memory are read, such as ", packed in one file". If they are, return ""."""
+    """Return a text such as ", packed in one file" if images are read from files, or "" if they are in memory."""
     if isinstance(get_canvases(images.train.images), PackedImages):
         return ", packed in one file"
     return ", decoded when a batch needs them" if is_streamed(images) else ""
@@ -172,7 +172,7 @@ def keep_labelled(images: DataSet) -> DataSet:
 def describe_dataset(images: DataSet) -> dict[str, Any]:
     """Return the content of data.json: counts, classes, image shape and skipped files.
 
-    For a folder it also holds what identifies the files, see `image_folder.load`.
+    For a folder of images, it also has entries that identify the files, see `image_folder.load`.
     """
     counts = {"train": len(images.train.images), "test": len(images.test.images), "skipped": 0}
     plain = {"dataset": images.name, "counts": counts, "classes": list(images.classes), "skipped": []}

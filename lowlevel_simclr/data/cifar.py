@@ -1,7 +1,8 @@
-"""CIFAR-10 and CIFAR-100 as uint8 images and labels, downloaded or read from a folder.
+"""Loads CIFAR-10 and CIFAR-100 as uint8 images and labels, downloaded or from a folder.
 
-A file of batches is a pickle. `array_pickle.py` reads it without running code. The SHA-256 of the archive is always
-checked, wherever the archive came from. The MD5 of an unpacked file is checked if its size is the published one.
+A data set is published as an archive of a few files, which are called batches. Each batch is a pickle.
+`array_pickle.py` reads it without running code. The SHA-256 of an archive is always checked. The MD5 of an unpacked
+file is checked if the file has its published size.
 """
 
 from __future__ import annotations

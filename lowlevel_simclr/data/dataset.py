@@ -15,7 +15,7 @@ from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.config.names import OneLineError
 
 UNLABELLED = -1  # the label of an image that has none
-HELD_OUT = 0.1  # share of the images, if there is no test split
+HELD_OUT = 0.1  # share of the images that is held out if there is no test split
 
 
 class DataError(OneLineError, ValueError):
@@ -55,7 +55,7 @@ class DataSet:
         train: the split to train on.
         test: the split that is held out.
         classes: the name of each class number.
-        record: entries of data.json that this data set adds or replaces.
+        record: entries that this data set adds to data.json (a file in the run folder) or replaces there.
     """
 
     name: str

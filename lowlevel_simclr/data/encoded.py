@@ -48,7 +48,7 @@ class Encoded(Protocol):
 
 
 class Files:
-    """The image files of a folder. `paths` may also have absolute paths to files outside the folder."""
+    """The image files of a folder. `paths` may also contain absolute paths to files outside the folder."""
 
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         """Take paths relative to the folder `root`."""

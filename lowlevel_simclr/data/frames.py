@@ -1,8 +1,9 @@
 """Chooses the sizes in which images of different sizes are stored. Each keeps its aspect ratio, in a padded array.
 
-An image that is too large is reduced until both its sides are within the bounds. No image is enlarged. The arrays of
-all images have the same size. The image lies in the upper left corner of its array, which is called its canvas. The
-rest of the canvas is black and no view shows it. The frame of an image is the part of the canvas that it covers.
+The bounds are the largest allowed shorter side and the largest allowed longer side of an image. A larger image is
+reduced until both its sides are within the bounds. No image is enlarged. The arrays of all images have the same size.
+The image lies in the upper left corner of its array, which is called its canvas. The rest of the canvas is black and no
+view shows it. The frame of an image is the part of the canvas that it covers.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def choose_frames(shapes: NDArray[np.int64], usable: NDArray[np.bool_], largest_
     """Choose the bounds and the frames of images.
 
     The shorter side of a frame is at most the median of the images' shorter sides, and at most `largest_side`. The
-    bound of the longer side is chosen so that 95 of 100 images that follow the first rule are within it too.
+    bound of the longer side is chosen so that 95 % of the images are within it once their shorter side is.
 
     Args:
         shapes: (n, 3), the height, width and channels that the header of each file states, or 0 if it states none.

@@ -123,7 +123,7 @@ class Bounds(NamedTuple):
 
 
 def fit_sizes(sizes: np.ndarray, bounds: Bounds) -> np.ndarray:
-    """Return the sizes (n, 2) int32 of images, given as (n, 2) integers, reduced until they are within bounds.
+    """Reduce the sizes (n, 2) of images until they are within bounds, and return them, (n, 2) int32.
 
     Examples:
         >>> fit_sizes(np.array([[300, 400], [90, 60], [30, 900]]), Bounds(60, 90)).tolist()
@@ -230,7 +230,7 @@ def _open_with_plugins(file: BinaryIO, prefix: bytes) -> Image.Image:
         try:
             try:
                 image = factory(file, "")
-            except Image.DecompressionBombError:  # WebP has at most 2^28 pixels
+            except Image.DecompressionBombError:  # without the limit, a WebP still has at most 2^28 pixels
                 file.seek(0)
                 with _lift_limit():
                     image = factory(file, "")

@@ -63,7 +63,7 @@ class Listing(NamedTuple):
     classes: tuple[str, ...]
     source: Encoded  # the images in the order of `paths`
     stamp: str  # SHA-256 over paths, sizes and modification times
-    counts: dict[str, int]  # files that are not used: not_images, outside_splits
+    counts: dict[str, int]  # numbers of files that are not used: "not_images" and "outside_splits"
     left_out: dict[str, str]  # from path to reason, for files and folders that are not used, see `image_walk`
     folders: Mapping[str, list[str]]  # the folders that are splits, see `folder_layout.Layout`
     tables: str | None = None  # SHA-256 over splits and labels, if they do not follow from the paths
@@ -80,7 +80,7 @@ class Form(NamedTuple):
 class FoundImages(NamedTuple):
     """The result of reading every file."""
 
-    reasons: dict[int, str]  # from position in the listing to the reason why a file cannot be used
+    reasons: dict[int, str]  # from the position of a file in the listing to the reason why it cannot be used
     content: str  # SHA-256 over the paths and contents of all files
 
 
@@ -136,7 +136,7 @@ def load(
 
 
 def _open_index(listing: Listing, cache: Path | None) -> AbstractContextManager[ImageIndex]:
-    """Return a context manager that yields the index of the images. Without `identities`, the index is not saved."""
+    """Return a context manager that yields the index of the images. If there are no identities, it is not saved."""
     count = len(listing.paths)
     if listing.identities is None:
         return open_index(np.full((count, len(IDENTITY)), -1), None)
@@ -369,7 +369,7 @@ def read_all(listing: Listing, index: ImageIndex, form: Form, held: np.ndarray |
 
     Args:
         listing: the files.
-        index: the index of the files. A file that the index has as damaged is not read again.
+        index: the index of the files. A file that is damaged according to the index is not read again.
         form: how the images are stored.
         held: (n, H, W, C) uint8, the array for the pixels. None: the pixels are not kept, and a file that the index
             knows is not read again.

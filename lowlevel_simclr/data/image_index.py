@@ -43,7 +43,7 @@ ENTRY = np.dtype(
         ("state", np.uint16),
     ]
 )
-_UNKNOWN, _SOUND, _BAD = 0, 1, 2  # states; _BAD + k has the k-th reason
+_UNKNOWN, _SOUND, _BAD = 0, 1, 2  # states; in the state _BAD + k, a file cannot be used for the k-th reason
 _MAGIC = b"lowlevel_simclr index 1\n"
 
 
@@ -84,7 +84,7 @@ class ImageIndex:
         return np.stack([self.entries[name].astype(np.int64) for name in ("height", "width", "channels")], axis=1)
 
     def list_digests(self) -> list[bytes]:
-        """Return the hash of the content of every file, or no bytes if its content could not be read."""
+        """Return the hash of the content of every file, or b"" if the content could not be read."""
         digests = np.ascontiguousarray(self.entries["digest"])
         whole = digests.tobytes()
         read: list[bool] = np.any(digests, axis=1).tolist()
@@ -224,7 +224,7 @@ def _read_identity(path: str) -> tuple[int, ...]:
         found = os.stat(path)
     except OSError:  # reading the file later raises an error with the reason
         return (-1,) * len(IDENTITY)
-    inode = (found.st_ino + 2**63) % 2**64 - 2**63  # an unsigned number of 64 bits
+    inode = (found.st_ino + 2**63) % 2**64 - 2**63  # st_ino is an unsigned 64-bit number
     return found.st_dev, inode, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
@@ -255,7 +255,7 @@ def _check(body: bytes) -> str:
 
 
 def _read_index(place: Path) -> tuple[str, list[str], np.ndarray]:
-    """Return the READER that wrote an index, its reasons and its entries (m,).
+    """Return the versions with which an index was written (READER), its reasons and its entries (m,).
 
     Raises:
         OSError: if the file cannot be read.

@@ -196,7 +196,7 @@ class Packing:
         """Check that the disk has room for the images that are still missing.
 
         Raises:
-            DataError: if the disk has not enough room.
+            DataError: if there is not enough room.
         """
         needed = (self._shape[0] - self.done) * int(np.prod(self._shape[1:])) + 64 * self._shape[0]
         free = shutil.disk_usage(self._path.parent).free

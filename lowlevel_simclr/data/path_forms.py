@@ -113,7 +113,7 @@ def make_matcher(pattern: str) -> Callable[[str], bool]:
 
 
 def _match_parts(parts: Sequence[str], wanted: Sequence[re.Pattern[str] | None]) -> bool:
-    """Return whether the names of a path match the parts of a pattern. None matches any number of names."""
+    """Return whether the names in a path match the parts of a pattern. The part None stands for `**`."""
     if not wanted:
         return not parts
     first, *rest = wanted

@@ -68,7 +68,7 @@ def read_table(file: Path, column: str) -> list[Entry]:
         column: the column to read besides the path, "label" or "split".
 
     Raises:
-        DataError: if the file cannot be read, if its columns are not known, or if a line has fewer columns.
+        DataError: if the file cannot be read, if its columns cannot be recognised, or if a line has too few columns.
     """
     flag = {"label": "--labels", "split": "--split"}[column]
     text = read_lines(file, flag)
@@ -116,7 +116,7 @@ def _find_columns(cells: Sequence[str], column: str) -> tuple[int, int] | None:
     names = [cell.lower() for cell in cells]
     values = [place for place, name in enumerate(names) if name in VALUE_COLUMNS[column]]
     paths = [place for place, name in enumerate(names) if name in PATH_COLUMNS]
-    if len(names) == 2 and len(values) + len(paths) == 1:  # one of two columns is known; take the other for the rest
+    if len(names) == 2 and len(values) + len(paths) == 1:  # only one of two names is known; it decides for both columns
         values, paths = values or [1 - paths[0]], paths or [1 - values[0]]
     return (paths[0], values[0]) if len(values) == len(paths) == 1 else None
 
@@ -185,7 +185,7 @@ def _refuse_twice(file: Path, column: str, path: str, first: Entry, second: Entr
 
 
 class _Finder:
-    """The images of a data set by their absolute paths."""
+    """Finds images of a data set by their absolute paths."""
 
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         base = os.path.abspath(root)
@@ -196,7 +196,7 @@ class _Finder:
             self._composed[key] = None if key in self._composed else path  # None: the name fits two images
 
     def find(self, base: str, name: str) -> str | None:
-        """Return the path of the image whose name in a table is relative to `base`, or None."""
+        """Return the path of the image that a table calls `name`, relative to the folder `base`, or None."""
         for text in (name, name.replace("\\", "/")):
             whole = os.path.normpath(os.path.join(base, text))
             path = self._known.get(whole) or self._composed.get(unicodedata.normalize("NFC", whole))

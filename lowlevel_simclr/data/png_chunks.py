@@ -1,4 +1,4 @@
-"""Drops the notes of a PNG file before Pillow reads it. Notes are the chunks (parts of the file) without pixel data.
+"""Drops the notes of a PNG file before Pillow reads it. Notes are chunks (parts of the file) that pixels do not need.
 
 Pillow rejects a whole file if a text or a colour profile is larger than 1 MiB or has a wrong checksum, even if the
 pixels are not damaged. This package does not use texts and colour profiles.

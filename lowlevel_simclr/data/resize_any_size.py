@@ -43,9 +43,9 @@ def resize_any_size(images: Any, size: int, operations: ModuleType) -> Any:
 
 
 def _compute_weights(ones: Any, size: int, operations: ModuleType) -> Any:
-    """Return the weights of one axis, (B, size, length): of each pixel of the image in each pixel of the result.
+    """Return the weight that each pixel of the image has in each pixel of the result, along one axis.
 
-    Each row sums to 1.
+    The shape is (B, size, length). The weights of one pixel of the result sum to 1.
 
     Args:
         ones: (B, length), a one for each pixel.

@@ -1,4 +1,4 @@
-"""Pillow's bilinear resize, computed by this package's native library where possible. It takes a seventh of the time.
+"""Pillow's bilinear resize. Where possible, this package's native library computes it, in a seventh of Pillow's time.
 
 The library is used on Linux on x86-64, if it gives the same pixels as the installed Pillow for a few images at the
 first call. In all other cases Pillow resizes. So the pixels are the same everywhere, and only the time differs.
@@ -20,8 +20,8 @@ from lowlevel_simclr.runtime import platform_ops
 
 Pixels = NDArray[np.uint8]
 Resize = Callable[[Pixels, "Size", "Box"], Pixels]
-_NAME = "lowlevel_simclr_resize_1"  # with the version of its arguments, see kernels/resize/resize_cpu.cc
-_TRIED = (((40, 70, 3), (18, 32)), ((31, 45, 1), (31, 60)), ((60, 33, 3), (75, 20)))  # shapes and sizes of the check
+_NAME = "lowlevel_simclr_resize_1"  # the number is the version of the arguments, see kernels/resize/resize_cpu.cc
+_TRIED = (((40, 70, 3), (18, 32)), ((31, 45, 1), (31, 60)), ((60, 33, 3), (75, 20)))  # tried shapes and sizes
 
 
 class Size(NamedTuple):
@@ -72,7 +72,7 @@ def _find_function() -> Resize | None:
     """Return the native library's resize. If it is missing or gives other pixels than Pillow, return None."""
     if platform.machine() != "x86_64" or not platform_ops.expects_library():
         return None
-    import tensorflow as tf  # here, because the commands that only read --help do not need it
+    import tensorflow as tf  # here, so that --help does not import TensorFlow
 
     try:
         # TensorFlow must load the library first. It registers the ops of a library while it loads it. If the library is

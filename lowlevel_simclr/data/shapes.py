@@ -1,6 +1,6 @@
 """The built-in data set: ten kinds of shapes, drawn deterministically from a seed.
 
-Raw pixels say little about the kind of shape. `catalog.py` cuts the images into splits.
+From the raw pixels alone, the kind of shape is hard to tell. `catalog.py` divides the images into splits.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _measure_coverage(index: np.ndarray, place: np.ndarray) -> np.ndarray:
     cover = np.empty_like(x)
     for kind, distance in enumerate(DISTANCE.values()):
         rows = index % len(CLASSES) == kind
-        cover[rows] = 0.5 - distance(x[rows], y[rows]) * radius[rows, None, None]  # a ramp one pixel wide
+        cover[rows] = 0.5 - distance(x[rows], y[rows]) * radius[rows, None, None]  # soft edge, 1 pixel
     return np.clip(cover, 0, 1)
 
 

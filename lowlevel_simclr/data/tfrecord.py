@@ -88,7 +88,7 @@ def read_parts(
 def _find_images(
     root: Path, parts: tuple[Part, ...], keys: Keys, classes: tuple[str, ...] | None, stamp: str
 ) -> Records:
-    """Return the images in some records, without `shown`. `stamp` changes when a file changes, for the cache."""
+    """Return the images in some records, without `shown`. A new `stamp` shows the cache that a file has changed."""
     places: list[tuple[int, int, int]] = []
     names: list[str] = []
     kinds: list[str] = []

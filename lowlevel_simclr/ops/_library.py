@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from lowlevel_simclr.runtime import platform_ops
 
-# Raise this number whenever the ops, their attributes, the FFI targets (functions that XLA calls), or the order of
-# inputs and outputs change. setup.py compiles the number into the library.
+# The version of the interface between this Python code and the library. Raise it whenever the ops, their attributes,
+# the FFI targets (functions that XLA calls), or the order of inputs and outputs change. setup.py compiles the number
+# into the library.
 ABI = 5
 PATH = platform_ops.LIBRARY
 MEND = "Run 'pip install -e .' in the project's folder, or install its wheel again"

@@ -51,7 +51,7 @@ def make_views(
         apply.
 
     Raises:
-        TypeError: if size is not a whole number, or if params are not ViewParams of the types in `ViewParams`.
+        TypeError: if size is not a whole number, if params are not ViewParams, or if a field has the wrong type.
         ValueError: if a shape or type is wrong, or if params do not have 2N rows. In eager mode also if a
             floating-point parameter is NaN or infinite, or if floating-point pixels are in [0, 255].
         tf.errors.InvalidArgumentError: in one of these cases. A box is empty or reaches beyond the image. C is not 3,

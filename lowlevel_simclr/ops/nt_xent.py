@@ -128,8 +128,8 @@ def nt_xent_rows(
 
     Each own row is compared with all 2N rows. The gradient is with respect to all of z_all. Its sum over the replicas
     is the gradient of the whole loss. So each replica computes a backward pass over all rows. Replicas can instead
-    gather their states and their cotangents (the gradients with respect to the losses). They should then use
-    `nt_xent_rows_forward` and `nt_xent_rows_backward`, which compute only the gradient of the own rows.
+    gather their states and their cotangents (the gradients of the final loss with respect to these losses). They should
+    then use `nt_xent_rows_forward` and `nt_xent_rows_backward`, which compute only the gradient of the own rows.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
