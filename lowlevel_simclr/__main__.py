@@ -11,11 +11,11 @@ from lowlevel_simclr.config.command_line import FlagParser
 PROG = "lowlevel-simclr"
 PROGRAMS = {
     "train": "pretrain an encoder without labels, and write one run folder",
-    "evaluate": "evaluate the encoder of a run by the protocols people report",
+    "evaluate": "evaluate the encoder of a run by the usual protocols",
     "embed": "write the representation of images",
     "report": "write a page about a run, or one that compares runs",
     "export": "write the encoder as files for other programs",
-    "check": "prove the installed ops on this machine",
+    "check": "check that the native ops compute correctly on this machine",
 }
 
 

@@ -1,4 +1,4 @@
-"""Prove the native ops on this machine: python -m lowlevel_simclr.check
+"""Check that the native ops compute correctly on this machine: python -m lowlevel_simclr.check
 
 The native ops are this package's own C++ and CUDA code. Each test case is computed in three ways: with the native op,
 with the same formula in plain ("stock") TensorFlow, and with a reference in NumPy float64. The check proves the

@@ -53,14 +53,14 @@ def build_parser(prog: str) -> FlagParser:
     usage = "%(prog)s RUN [flags]"
     parser = FlagParser(prog=prog, description=DESCRIPTION, epilog=EPILOG, usage=usage)
     parser.add_argument("run", metavar="RUN", type=Path, help="the folder that training wrote")
-    parser.add_argument("--data-dir", metavar="DIR", help="the folder of the data set now (default: that of training)")
+    parser.add_argument("--data-dir", metavar="DIR", help="the folder of the data set now (default: as in training)")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="a JSON file for the results (default: evaluation.json)"
     )
     for flag, kind, metavar, text in (
         ("--protocol", _read_protocols, "A,B", "protocols to run"),
-        ("--label-fraction", _read_fractions, "X,Y", "shares of the labels that fine-tuning sees"),
-        ("--seeds", _read_count, "K", "number of seeds, which draw labels, order and views"),
+        ("--label-fraction", _read_fractions, "X,Y", "shares of the labels that fine-tuning uses"),
+        ("--seeds", _read_count, "K", "number of seeds for labels, order and views"),
         ("--finetune-steps", _read_count, "N", "fine-tuning steps, for every share of the labels"),
         ("--finetune-batch-size", _read_count, "N", "images per fine-tuning step"),
         ("--finetune-learning-rate", _read_positive, "X", "initial learning rate of fine-tuning"),

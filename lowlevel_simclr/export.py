@@ -12,13 +12,13 @@ from lowlevel_simclr.api.program import FlagParser, run_program
 
 __all__ = ["export", "main"]
 
-DESCRIPTION = "Write the encoder of a run as files for other programs, and prove that they give the same h."
+DESCRIPTION = "Write the encoder of a run as files for other programs, and check that they give the same output (h)."
 EPILOG = """\
 formats:
-  keras        encoder.keras, and the three files of Keras's hf:// form
+  keras        encoder.keras, and the three files that Keras loads from hf:// addresses
   saved_model  for TensorFlow Serving
   onnx         for onnxruntime             (pip install tf2onnx onnx onnxruntime)
-  litert       for phones, once TF Lite    (pip install ai-edge-litert)
+  litert       for phones (was TF Lite)    (pip install ai-edge-litert)
   pytorch      a module and its weights    (pip install torch safetensors)"""
 
 

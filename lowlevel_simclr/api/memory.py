@@ -86,7 +86,7 @@ def _load_splits(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray,
     shapes = [images.shape[1:] for images, _ in (first, second)]
     if shapes[0] != shapes[1]:
         raise DataError(
-            f"the images to train on have shape {shapes[0]}, and those to hold out {shapes[1]}. Give both in one shape."
+            f"the images to train on have shape {shapes[0]}, and those to hold out {shapes[1]}. Give equal shapes."
         )
     numbers, classes = number_classes(first[1], second[1])
     train, test = (Split(images, labels) for (images, _), labels in zip((first, second), numbers))

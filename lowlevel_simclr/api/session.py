@@ -154,7 +154,7 @@ def _refuse_other_encoder(config: Config) -> None:
             f"no {flag}" if value is None else f"{flag} {format_value(value)}" for flag, value in flags.items()
         )
         raise ConfigError(
-            f"The weights of the run {config.model.weights} are of another encoder or of other pixels. Use {wanted}, "
+            f"The weights of the run {config.model.weights} need another encoder or another scaling. Use {wanted}, "
             "as that run has, or start from its settings with --config."
         )
 

@@ -26,8 +26,9 @@ class RowsState(NamedTuple):
     """Numbers of the forward pass that the gradient of own rows needs. Replicas gather them before the backward pass.
 
     Attributes:
-        normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i. After
-            the replicas have gathered it, it is (2N, 2).
+        normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i, where
+            s_ik is the cosine similarity of rows i and k divided by tau. After the replicas have gathered it, it is
+            (2N, 2).
         inverse_norm: (2N,): 1/|z_i| of all rows, or 0 if |z_i| is 0 or so small that the type cannot hold 1/|z_i|. It
             is the same on every replica.
     """
