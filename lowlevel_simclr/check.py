@@ -4,10 +4,11 @@ The native ops are this package's own C++ and CUDA code. Each test case is compu
 with the same formula in plain ("stock") TensorFlow, and with a reference in NumPy float64. The check proves the
 following:
 
-- For the losses of NT-Xent, their gradients with respect to z and to the temperature, and the pixels of the views: the
-  error against the reference is at most twice the error of stock TensorFlow, plus a few roundings
-  (lowlevel_simclr/verification/bound.py derives this bound).
-- The LARS update differs from the reference by at most a few roundings. Stock TensorFlow plays no part in this bound.
+- For NT-Xent (SimCLR's loss), its gradients with respect to the projections z and to the temperature, and the pixels of
+  the views (random crops of the images): the error against the reference is at most twice the error of stock
+  TensorFlow, plus a few roundings (lowlevel_simclr/verification/bound.py derives this bound).
+- The update of LARS (an optimizer) differs from the reference by at most a few roundings. Stock TensorFlow plays no
+  part in this bound.
 - top1 (whether a view is most similar to the other view of its image) equals the reference, except where the
   similarities differ by no more than rounding errors.
 - The random parameters of the views equal those of the reference: whole numbers exactly, other numbers to two units in

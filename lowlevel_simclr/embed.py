@@ -1,6 +1,7 @@
 """python -m lowlevel_simclr.embed RUN IMAGES... --out FILE: embeds images with the encoder of a run.
 
-The program writes the representation h or the projection z of each image into a file. It can also find similar images.
+The program writes the representation h (the output of the encoder) or the projection z (the output of the projection
+head) of each image into a file. It can also find similar images.
 """
 
 from __future__ import annotations

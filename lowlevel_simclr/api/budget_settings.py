@@ -113,7 +113,10 @@ def _find_speed(base: Config, images: DataSet) -> Speed:
 
 
 def _scale_speed(speed: Speed, base: Config, chosen: Config) -> float:
-    """Return the expected speed at the image size that was chosen, in pairs of views per second."""
+    """Return the expected speed at the image size that was chosen, in pairs per second.
+
+    A pair is both views (random crops) of one image.
+    """
     return round(
         speed.pairs_per_second / compare_cost(chosen.model.image_size, base.model.image_size),
         3,

@@ -42,8 +42,8 @@ def evaluate(
         out: a JSON file for the results. None: evaluation.json in the run's folder. If that file cannot be written, a
             warning says so, and the results are only returned.
         protocol: ways to measure the accuracy, one or more of: "knn" (nearest neighbours), "linear" (a linear
-            classifier on h), "linear-augmented" (the same, trained on h of random crops and flips) and "finetune" (the
-            encoder and a linear classifier are trained together).
+            classifier on h, the output of the encoder), "linear-augmented" (the same, trained on h of random crops and
+            flips) and "finetune" (the encoder and a linear classifier are trained together).
         label_fraction: shares of the labelled images that fine-tuning uses, above 0 and at most 1.
         seeds: number of seeds. Everything random is repeated with each seed.
         finetune_steps: number of steps of fine-tuning, the same for every share of the labels.

@@ -15,9 +15,9 @@ PACKAGE = "lowlevel_simclr"  # Keras finds the classes of this package under thi
 def nt_xent(z: Any, temperature: float | tf.Tensor = 0.2, *, ops: str = "auto") -> tf.Tensor:
     """Return the NT-Xent loss of every view (SimCLR, equation (1)).
 
-    Each view is compared with all other views of the batch. The loss is small if the most similar one is the other view
-    of the same image. The loss is differentiable in z and in the temperature. It works eagerly, in a graph and under
-    jit_compile.
+    A view is a random crop of an image with changed colours. Every image has two. Each view is compared with all other
+    views of the batch. The loss is small if the most similar one is the other view of the same image. The loss is
+    differentiable in z and in the temperature. It works eagerly, in a graph and under jit_compile.
 
     Args:
         z: (2N, d) projections of both views of N images: all N first views, then all N second views, in the same order.

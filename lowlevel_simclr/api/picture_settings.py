@@ -1,4 +1,4 @@
-"""Chooses the settings for encoded images (such as JPEG files) if the user gave no preset.
+"""Chooses the settings for encoded images (such as JPEG files) if the user gave no preset (a named set of settings).
 
 The choice depends on the size and the number of the images.
 """

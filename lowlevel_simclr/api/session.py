@@ -1,6 +1,7 @@
 """One session of a run: trains until the end or until a signal stops it. A stopped run continues in a new session.
 
-`lowlevel_simclr.train` and the command `train` both call `run_session`.
+`lowlevel_simclr.train` and the command `train` both call `run_session`. A run may have several workers (processes),
+for example on several hosts, and several replicas (devices that train on their part of each batch).
 """
 
 from __future__ import annotations
@@ -114,7 +115,10 @@ def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> 
 
 
 class _Ready(NamedTuple):
-    """A run that is ready to train. Nothing is written into its folder yet. For a preview, `learners` is empty."""
+    """A run that is ready to train. Nothing is written into its folder yet.
+
+    A learner holds the networks and the optimizer of a replica. For a preview, `learners` is empty.
+    """
 
     config: Config
     plan: Plan

@@ -56,8 +56,8 @@ def train(
         config: the path of a config.json to start from, instead of a preset.
         fresh: if `out` already holds a run, train a new one in the first free folder of out-2, out-3 and so on.
         profile: record a profile of some training steps, and print which parts take the time.
-        hosts: "host:port" of each worker by rank, separated by commas, for a run on several hosts. None: TF_CONFIG or
-            Slurm names the workers, or the run has only this process.
+        hosts: "host:port" of each worker (process) by rank, separated by commas, for a run on several hosts. None:
+            TF_CONFIG or Slurm names the workers, or the run has only this process.
         rank: the place of this worker in `hosts`, from 0.
         **settings: any setting by its name on the command line, such as `temperature=0.5`, `batch_size=128` or
             `jitter_strength=0.5`. A range is a pair, as in `crop_area=(0.2, 1.0)`. `python -m lowlevel_simclr.train

@@ -1,4 +1,7 @@
-"""Writes the command (or the Python call) that trains a run again, from the settings of the run."""
+"""Writes the command (or the Python call) that trains a run again, from the settings of the run.
+
+The command starts from a preset, which is a named set of settings.
+"""
 
 from __future__ import annotations
 

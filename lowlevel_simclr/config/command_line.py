@@ -39,7 +39,8 @@ class RunOptions:
         started: the value of `time.monotonic` when the program began. A budget counts from this time.
         given: the settings that the user gave. None: the user gave a preset or a file of settings. Otherwise the
             program may choose settings that are not in `given`, for example for a folder of images.
-        hosts: "host:port" of each worker by rank, separated by commas. None: the environment names the workers.
+        hosts: "host:port" of each worker (process of the run) by rank, separated by commas. None: the environment names
+            the workers.
         rank: the rank of this worker in `hosts`.
     """
 

@@ -16,7 +16,7 @@ class EvaluationSettings:
     """What an evaluation measures, and how.
 
     Attributes:
-        protocol: names from `choices.PROTOCOLS`.
+        protocol: ways to measure how good the encoder is: names from `choices.PROTOCOLS`.
         label_fraction: the shares of the labelled images that fine-tuning uses, above 0 and at most 1.
         seeds: number of seeds. Everything random is repeated with each seed.
         finetune_steps: number of steps of fine-tuning, the same for every share of the labels.

@@ -27,7 +27,9 @@ TOGETHER = {  # if the user gives the setting on the left, those on the right al
 
 
 class Recipe(NamedTuple):
-    """Settings for every budget that allows at least `least_pairs` pairs. A pair is both views of one image.
+    """Settings for every budget that allows at least `least_pairs` pairs.
+
+    A pair is both views of one image. A view is a random crop with changed colours.
 
     Attributes:
         least_pairs: number of pairs that the budget must allow at the measured speed of the preset.

@@ -47,7 +47,10 @@ def _define_probability(default: float, text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ViewRecipe:
-    """How the random views are made (SimCLR, appendix A). Each view of each image has its own random parameters."""
+    """How the random views are made (SimCLR, appendix A). Each view of each image has its own random parameters.
+
+    A view is a random crop of an image with changed colours. Training makes two views of every image.
+    """
 
     crop_area: Range = _define_option((0.08, 1.0), "share of the image that the crop covers", above=0, at_most=1)
     crop_aspect: Range = _define_option((3 / 4, 4 / 3), "width over height of the crop, log-uniform", above=0)
@@ -202,7 +205,11 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The training loop."""
+    """The training loop.
+
+    A replica is a device that trains on its part of each batch. A worker is a process of a run, for example on another
+    host.
+    """
 
     batch_size: int = _define_option(
         256, "images per step; the loss compares twice as many views", at_least=choices.SMALLEST_BATCH

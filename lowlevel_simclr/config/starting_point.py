@@ -1,4 +1,4 @@
-"""Finds the settings from which a run starts: a preset, or a file such as the config.json of another run."""
+"""Finds the settings from which a run starts: a preset (a named set of settings), or a file such as a config.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Checks of the arguments of ops. All implementations of an op use them, so a wrong argument gives the same message."""
+"""Checks of the arguments of ops. All implementations of an op use them, so a wrong argument gives the same message.
+
+Most of these ops make views: random crops of images, with changed colours, two of every image.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +132,7 @@ def check_same_shape(shapes: Sequence[tuple[Any, ...]]) -> None:
 
 
 def check_recipe(recipe: Any) -> Any:
-    """Return `recipe` unchanged if random views can be made with it.
+    """Return `recipe`, the ranges and probabilities of the random views, unchanged if views can be made with it.
 
     Args:
         recipe: a `settings.ViewRecipe`, or any object with its attributes.

@@ -1,4 +1,4 @@
-"""Checks of the arguments of LARS (an optimizer), for both TensorFlow implementations: native and stock.
+"""Checks of the arguments of LARS (an optimizer), for the native op (own kernels) and the stock op (plain TensorFlow).
 
 Shapes and types are checked wherever they are known. The value of a tensor is never read, because that would wait for
 the device.

@@ -1,4 +1,4 @@
-"""Checks of the arguments of NT-Xent (SimCLR's loss), for both TensorFlow implementations: native and stock.
+"""Checks of the arguments of NT-Xent (SimCLR's loss), for the native op (own kernels) and the stock op (TensorFlow).
 
 While a graph is built, some shapes and values are unknown. The op checks those when it runs.
 """
@@ -64,7 +64,9 @@ def check_temperature(temperature: Temperature) -> Temperature:
 
 
 def check_own_pairs(z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> None:
-    """Check that the pairs whose loss a replica computes exist. A pair is both views of one image.
+    """Check that the pairs whose loss a replica computes exist.
+
+    A pair is both views (random crops) of one image. A replica is a device that works on its part of the batch.
 
     Args:
         z_all: (2N, d) projections of all replicas.

@@ -4,6 +4,8 @@ Philox is stateless: its random words are a function of a key and a counter. Eve
 of (seed, epoch, image index, view, purpose). The seed is the key, and the other four are the counter. So an image gets
 the same numbers for every batch size, every number of replicas and every order of the rows, and after every resume. The
 words are integers and bit-equal in every implementation.
+
+A view is a random crop of an image with changed colours. A replica is a device that trains on its part of each batch.
 """
 
 from __future__ import annotations

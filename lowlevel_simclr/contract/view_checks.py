@@ -1,4 +1,6 @@
-"""Checks of the arguments of the ops that make views, for both TensorFlow implementations: native and stock.
+"""Checks of the arguments of the ops that make views (random crops of images, with changed colours).
+
+Both implementations use these checks: the native op (own kernels) and the stock op (plain TensorFlow).
 
 While a graph is built, values are unknown, so no error can be raised. If a view cannot be made, all four numbers of its
 crop box become -1. The stock op, and the native op on a GPU, then set all pixels of this view to NaN. The native op on

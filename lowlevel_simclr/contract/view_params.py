@@ -1,4 +1,4 @@
-"""The parameters that determine the pixels of a view, given its image."""
+"""The parameters that determine the pixels of a view. A view is a random crop of an image, with changed colours."""
 
 from __future__ import annotations
 

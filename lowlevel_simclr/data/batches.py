@@ -75,7 +75,7 @@ def make_batches(
     Args:
         images: (n, H, W, C) uint8. An array is kept in host memory as one tensor. `PackedImages` are copied from their
             file, and `FolderImages` are decoded, when a batch needs them.
-        batch_size: N, images per batch over all replicas.
+        batch_size: N, images per batch over all replicas (devices that share each batch).
         seed: seed of the run, in [0, 2^64).
         first_step: the first step to return, at least 0.
         last_step: the step after the last one, at least `first_step`.

@@ -58,7 +58,8 @@ def load_dataset(
         own: the run folder, see `picture_forms.Request`.
         labels: a CSV file of labels, see `picture_forms.Request`.
         split: a CSV file of splits, see `picture_forms.Request`.
-        cache: the folder for packed pixels and the index. Only for encoded images, see `image_folder.load`.
+        cache: the folder for the decoded (packed) pixels, and for the index of the image files. Only for encoded
+            images, see `image_folder.load`.
 
     Raises:
         DataError: if no data set has that name, or if its files are missing, damaged or of an unsuitable kind.

@@ -35,7 +35,8 @@ def read_images(
     Args:
         source: the images.
         rows: the positions of the images to decode.
-        index: receives the hash of each image, and the reason if it cannot be used.
+        index: the index of the image files. It receives the hash of each image, and the reason if the image cannot be
+            used.
         shape: the shape of the pixels.
         keep: called in a thread with the row and the pixels (H, W, C) uint8 of each image that can be used. None: the
             images are only checked, which takes less time.

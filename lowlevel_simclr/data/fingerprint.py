@@ -1,4 +1,4 @@
-"""The fingerprint of a data set. The workers of a run compare it to check that they read the same images."""
+"""The fingerprint of a data set. The workers (processes) of a run compare it, because all must read the same images."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ These rules hold for every file:
 - `resize_pixels.py` scales images. It gives the same pixels as Pillow.
 - An image that has the given size keeps its pixels.
 
-The same bytes and shape give the same pixels, whether the data set is in memory or streamed. Pillow releases Python's
-global lock while it decodes and resizes, so several threads are faster than one.
+The same bytes and shape always give the same pixels, whether a data set is kept in memory or decoded again in every
+epoch. Pillow releases Python's global lock while it decodes and resizes, so several threads are faster than one.
 """
 
 from __future__ import annotations

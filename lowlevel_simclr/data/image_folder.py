@@ -103,8 +103,8 @@ def load(
         memory_limit: GiB. A larger data set is streamed: its images are decoded each time they are needed.
         at_least: number of training images that are needed. If there are fewer, an error is raised before any file is
             opened.
-        before: the content of data.json from an earlier session of the run. If no file has changed since then, its
-            entries are reused. If a file has changed, the folder is read again and must still hold the same images.
+        before: the content of data.json from an earlier session (start) of the run. If no file has changed since then,
+            its entries are reused. If a file has changed, the folder is read again and must still hold the same images.
         cache: the folder for the index and for packed pixels. None: the pixels are not packed.
 
     Raises:

@@ -1,7 +1,7 @@
 """Makes a listing of encoded images that lie in larger files, many images to a file. Each image is a record.
 
-The listing has the splits and the labels of the images. `shards.py` finds the files. `tfrecord.py`, `parquet.py` and
-`tfds.py` read them.
+The listing (`image_folder.Listing`) has the splits and the labels of the images. `shards.py` finds the files.
+`tfrecord.py`, `parquet.py` and `tfds.py` read them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes two random views of every image.
+"""Makes two views of every image. A view is a random crop, perhaps flipped, with changed colours.
 
 First the random parameters are drawn from (seed, epoch, image index, view). Then the pixels are computed. Both steps
 are ops of the implementation that the caller chooses: `stock` (plain TensorFlow) or `ops` (native).

@@ -1,5 +1,6 @@
 """The encoder f, from a view x to its pooled representation h: ResNets with ImageNet or CIFAR stems (first layers).
 
+A view is the random crop of an image that the encoder gets in training.
 `projection.py` builds the projection head. `data/transform.py` preprocesses the images of the evaluation.
 """
 

@@ -193,7 +193,7 @@ def find_route_problem() -> str | None:
 
 
 def _test_route() -> None:
-    """Check, with a batch of two pairs, that the XLA route returns the same bits as the TensorFlow op."""
+    """Check, with NT-Xent on a batch of four rows, that the XLA route returns the same bits as the TensorFlow op."""
     z = tf.constant([[1.0, 0.0], [0.6, 0.8], [0.8, 0.6], [0.0, 1.0]], tf.float32)
     temperature = tf.constant(0.5, tf.float64)
     outputs = [((4,), tf.float32), ((4, 2), tf.float32), ((4,), tf.float32), ((4,), tf.bool)]

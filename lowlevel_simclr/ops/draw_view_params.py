@@ -1,8 +1,8 @@
-"""Draws the random parameters of every view with native kernels.
+"""Draws the random parameters of every view with native kernels. A view is a random crop with changed colours.
 
-kernels/draw_view_params/draw_view_params.h defines the results. The functions of the same name in `stock` and
-`reference` have the same signature and draw the same integers and flags. The kernel draws crops only until the first
-one that fits. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
+kernels/draw_view_params/draw_view_params.h defines the results. The functions of the same name in `stock` (plain
+TensorFlow) and `reference` (NumPy) have the same signature and draw the same integers and flags. The kernel draws crops
+only until the first one that fits. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
 """
 
 from __future__ import annotations

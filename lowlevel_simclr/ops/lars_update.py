@@ -28,7 +28,8 @@ def lars_update(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return weight and velocity of one variable after one step of LARS.
 
-    A variable of rank 0 or 1 has no weight decay and no trust ratio.
+    The trust ratio is the factor by which LARS scales the update of a variable. A variable of rank 0 or 1 has no weight
+    decay and no trust ratio.
 
     Args:
         weight: w, float32, of any shape.

@@ -1,11 +1,11 @@
-"""NT-Xent with native kernels. It is exact, needs memory linear in N, and uses all cores.
+"""NT-Xent, the loss of SimCLR, with native kernels. It is exact, needs memory linear in N, and uses all cores.
 
-The formula is in kernels/nt_xent/nt_xent.h. Names, signatures and types are the same as in `stock`. The op keeps a few
-(2N,) vectors for the backward pass and never stores the (2N, 2N) matrix. Under `jit_compile=True` and on a GPU the
-kernels run through XLA (see `_route`). There is no second derivative.
+The formula is in kernels/nt_xent/nt_xent.h. Names, signatures and types are the same as in `stock` (plain TensorFlow).
+The op keeps a few (2N,) vectors for the backward pass and never stores the (2N, 2N) matrix of similarities. Under
+`jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). There is no second derivative.
 
-A pair is the two views of one image. If several replicas share a batch, each of them owns some of the N pairs. The rows
-of these pairs are its own rows.
+A pair is the two views (random crops) of one image. If several replicas (devices) share a batch, each of them owns some
+of the N pairs. The rows of these pairs are its own rows.
 """
 
 from __future__ import annotations

@@ -115,7 +115,8 @@ class Lars(Sgd):
 
     Attributes:
         trust_coefficient: eta.
-        update_all: the implementation that computes the update, `ops.lars_update_all` or `stock.lars_update_all`.
+        update_all: the function that computes the update: `ops.lars_update_all` (native kernels) or
+            `stock.lars_update_all` (plain TensorFlow).
     """
 
     def __init__(
@@ -295,7 +296,7 @@ def build_optimizer(
         beta_1: decay rate of the first moment of adamw and lamb.
         beta_2: decay rate of the second moment of adamw and lamb.
         epsilon: number that adamw and lamb add to the root of the second moment.
-        lars_update_all: implementation of the update of lars, `ops.lars_update_all` or `stock.lars_update_all`.
+        lars_update_all: the function that computes the update of lars, see `Lars`.
 
     Raises:
         ValueError: if there is no such optimizer.
