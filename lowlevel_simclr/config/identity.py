@@ -52,7 +52,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 def from_dict(values: Mapping[str, Any]) -> Config:
     """Return the config from the output of `to_dict`.
 
-    A missing setting takes its default, so that older runs still open.
+    A missing setting takes its default, so that runs of older versions can still be read.
 
     Raises:
         ConfigError: if a section or setting is unknown, or a value has the wrong type. The message names the setting.

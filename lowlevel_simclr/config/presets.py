@@ -8,7 +8,8 @@ line of the docstring.
 
 In the docstrings, k-NN and "linear" are the accuracies of a k-nearest-neighbour classifier and of a linear classifier
 on the output of the encoder. Tau is the temperature of the loss. The stem is the first layers of the encoder: a 3x3
-convolution (CIFAR), or a 7x7 convolution with stride 2 and pooling (ImageNet).
+convolution (CIFAR), or a 7x7 convolution with stride 2 and pooling (ImageNet). A view is a random crop of an image, and
+the jitter strength says how much its colours change.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class ModelConfig:
         None, "mean to subtract from pixels in [0, 1] before the encoder; one number per channel"
     )
     input_std: tuple[float, ...] | None = _define_option(
-        None, "standard deviation to divide pixels by after that; one number per channel", above=0
+        None, "standard deviation to divide pixels by after the mean is subtracted; one number per channel", above=0
     )
 
 
@@ -180,7 +180,8 @@ class LossConfig:
     temperature: float = _define_option(0.2, "temperature of NT-Xent", at_least=0.001, at_most=10)
     loss_reduction: str = _define_option(
         "mean",
-        "mean: over the 2N views (the paper); google: twice that, as Google's code adds both directions' means",
+        "mean: over the 2N views (the paper); google: twice this mean, because Google's code adds the means of the "
+        "first and of the second views",
         choices=choices.LOSS_REDUCTIONS,
     )
 
@@ -264,7 +265,7 @@ class TrainConfig:
     )
     ghost_batch: int = _define_option(32, "images of a group of ghost BatchNorm", at_least=1)
     deterministic: bool = _define_option(True, "use only kernels that give bit-identical results every time")
-    steps_per_call: int = _define_option(8, "training steps per host call", at_least=1, identity=False)
+    steps_per_call: int = _define_option(8, "steps that one call from Python makes", at_least=1, identity=False)
     checkpoint_every: int = _define_option(100, "steps between two checkpoints", at_least=1, identity=False)
     keep_checkpoints: int = _define_option(3, "how many checkpoints are kept", at_least=1, identity=False)
     worker_timeout: float = _define_option(
@@ -272,7 +273,7 @@ class TrainConfig:
     )
     knn_every: int = _define_option(
         1,
-        "epochs between check-ups, which also measure k-NN; 0: no check-ups, k-NN only at the end",
+        "epochs between check-ups (measurements of k-NN and others); 0: no check-ups, k-NN only at the end",
         at_least=0,
         identity=False,
     )

@@ -18,13 +18,13 @@ import numpy as np
 from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.runtime.files import read_regular_file
 
-LARGEST_PICKLE = 2**30  # bytes of a file; the largest of CIFAR has 155 MB
+LARGEST_PICKLE = 2**30  # bytes of a file; the largest file of CIFAR has 155 MB
 MOST_OBJECTS = 10_000_000  # objects in a pickle, each counted as often as it is used; CIFAR-100 has 200,000
-DEEPEST_OBJECT = 32  # containers inside one another; those of CIFAR reach 7
+DEEPEST_OBJECT = 32  # containers inside one another; in the files of CIFAR there are at most 7
 
 
 def read_pickle(path: Path, remedy: str) -> dict[str, Any]:
-    """Return the dictionary in a file, with text as keys.
+    """Return the dictionary in a pickle file. Its keys are returned as text (str).
 
     Args:
         path: the file.

@@ -1,7 +1,7 @@
 """Makes the batches of training, with the images in a random order.
 
 A batch has the epoch, the positions of its images in the data set (index), the images and, if they differ, the sizes of
-the images. `views.py` turns a batch into views. `catalog.py` reads the data sets.
+the images. `views.py` turns a batch into views (random crops of the images). `catalog.py` reads the data sets.
 """
 
 from __future__ import annotations
@@ -73,25 +73,25 @@ def make_batches(
     batches before `first_step` cost almost nothing, because their images are never gathered.
 
     Args:
-        images: (n, H, W, C) uint8. An array is kept in host memory as one tensor. `PackedImages` are copied from their
-            file, and `FolderImages` are decoded, when a batch needs them.
+        images: (n, H, W, C) uint8. An array is kept in host memory as one tensor. If a batch needs images, those of
+            `PackedImages` (decoded pixels in a file) are copied, and those of `FolderImages` (image files) are decoded.
         batch_size: N, images per batch over all replicas (devices that share each batch).
         seed: seed of the run, in [0, 2^64).
         first_step: the first step to return, at least 0.
         last_step: the step after the last one, at least `first_step`.
         own: (m,) positions in a batch that belong to one of several replicas. Only these images are gathered. None
             means the whole batch.
-        with_images: whether a batch holds its images. False leaves them out, as `keep_on_device` needs, and is not
-            possible for `StreamedImages`.
+        with_images: whether a batch holds its images. False leaves them out, because the function from `keep_on_device`
+            adds them. This is not possible for `StreamedImages` (images in files).
 
     Returns:
         A dataset of epoch () int64, index (N,) int64 and images (N, H, W, C) uint8. The index holds row numbers of the
-        argument `images`. With `own`, a batch has m rows instead of N. For `FramedImages`, the images are the padded
-        arrays (canvases), and the sizes (N, 2) int32 follow. A dataset of `FolderImages` can be iterated only once,
-        because threads start to decode its batches at once.
+        argument `images`. With `own`, a batch has m rows instead of N. For `FramedImages` (images of different sizes),
+        the images are the padded arrays (canvases), and the sizes (N, 2) int32 follow. A dataset of `FolderImages` can
+        be iterated only once, because threads start to decode its batches immediately.
 
     Raises:
-        DataError: if there are fewer images than one batch.
+        DataError: if there are fewer images than a batch holds.
         ValueError: if `first_step` is negative or above `last_step`, or if `StreamedImages` are given without
             `with_images`.
     """
@@ -120,8 +120,8 @@ def make_batches(
 def _disable_autograph(function: Callable[..., Any]) -> Callable[..., Any]:
     """Turn autograph off for a function of the input pipeline.
 
-    These functions have no Python loops or branches over tensors. Rewriting them would take most of the time in which
-    the pipeline is built.
+    These functions have no Python loops or branches over tensors, so autograph need not rewrite them. The rewriting
+    would take most of the time in which the pipeline is built.
     """
     return tf.autograph.experimental.do_not_convert(function)
 
@@ -176,16 +176,17 @@ def count_prefetched(batch_bytes: int) -> int:
 def keep_on_device(images: Any, on_gpu: bool) -> Gather:
     """Copy the images to a device once, and return a function that gathers batches there.
 
-    The function takes the elements of `make_batches(..., with_images=False)`.
+    The returned function takes the elements of `make_batches(..., with_images=False)`.
 
     Args:
         images: (n, H, W, C) uint8, or `FramedImages` of an array.
-        on_gpu: True for the first GPU, False for the CPU. On a GPU, XLA compiles the gather even if it does not compile
-            the step. Otherwise an op without a GPU kernel would copy all images back to the host at every step.
+        on_gpu: True for the first GPU, False for the CPU. On a GPU, XLA compiles the returned function, even if it does
+            not compile the training step. Without XLA, an op that has no GPU kernel would make TensorFlow copy all
+            images back to the host at every step.
 
     Returns:
         A function from epoch () and index (N,) int64 to epoch, index and images (N, H, W, C) uint8. With
-        `FramedImages`, their sizes (N, 2) int32 follow.
+        `FramedImages`, the sizes (N, 2) int32 of the images follow.
 
     Raises:
         DataError: if the device does not have enough memory.

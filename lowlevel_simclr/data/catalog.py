@@ -46,7 +46,7 @@ def load_dataset(
 
     Args:
         dataset: 'shapes', which is drawn from the seed; 'cifar10'; 'cifar100'; 'npz:PATH' for a NumPy file; or encoded
-            images in one of PICTURE_FORMS, such as 'folder:PATH'.
+            images (such as JPEG files) in one of PICTURE_FORMS, such as 'folder:PATH'.
         data_dir: the folder with the files of cifar10 or cifar100. None: they are downloaded into Keras's cache. For
             names with a PATH, a relative PATH starts in this folder. For 'tfds:', the folder of TensorFlow Datasets.
         seed: seed from which shapes are drawn. It also chooses the held-out images if there is no test split.
@@ -153,7 +153,7 @@ def select_training_labels(images: DataSet, train_on: str = TRAIN_ON[0]) -> np.n
 
 
 def select_rows(images: Any, rows: np.ndarray) -> Any:
-    """Return the images with the row numbers `rows` (m,), stored in the same way: in memory, in files or in frames."""
+    """Return the images with the row numbers `rows` (m,), stored in the same way as `images`."""
     kinds = StreamedImages, FramedImages
     return images.select_rows(rows) if isinstance(images, kinds) else images[rows]
 
