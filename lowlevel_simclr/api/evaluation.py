@@ -57,7 +57,7 @@ def evaluate(
 
     Raises:
         ConfigError: if an argument is impossible.
-        DataError: if the images are missing, or are not those of the run.
+        DataError: if the images are missing, or are not the images of the run.
         RunError: if the folder holds no run or no checkpoint, or if `out` cannot be written.
 
     Example:

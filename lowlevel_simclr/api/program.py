@@ -29,7 +29,7 @@ def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int
     """Do the work of a program, and return its exit code.
 
     Args:
-        work: function that does the work and returns the exit code. The imports that need TensorFlow stand inside it,
+        work: function that does the work and returns the exit code. The imports that need TensorFlow are inside it,
             so that --help is fast.
         stage: what the program does first, such as "reading the images". It is the end of the sentence "Stopped by
             SIGTERM while ...". Later stages replace it.

@@ -74,7 +74,7 @@ def read_photographs(job: Job, wanted: Given) -> Photographs:
 
 
 def print_neighbours(embedding: Embedding, photographs: Photographs, out: Path) -> None:
-    """Print the nearest images of photographs, and draw them beside `out`.
+    """Print the nearest images of photographs, and draw them into a picture in the folder of `out`.
 
     A photograph is not its own neighbour: an image with the same path is left out.
 
@@ -114,7 +114,7 @@ def _draw_rows(path: Path, embedding: Embedding, photographs: Photographs, neare
 
 
 def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
-    """Write the pairs of images that are nearly the same into a CSV file beside `out`, and draw some of them.
+    """Write the pairs of images that are nearly the same into a CSV file in the folder of `out`, and draw some of them.
 
     Args:
         embedding: the images.
@@ -168,7 +168,7 @@ def _draw_pairs(path: Path, embedding: Embedding, pairs: Pairs, shown: NDArray[n
 
 
 def _name_beside(out: Path, ending: str) -> Path:
-    """Return the path of a file beside `out`, such as h-neighbours.png beside h.npz."""
+    """Return the path of a file in the folder of `out`, such as h-neighbours.png for h.npz."""
     return out.with_name(f"{out.stem}-{ending}")
 
 

@@ -58,8 +58,8 @@ class RunOptions:
 def choose_default_out(config: Config) -> Path:
     """Return the run folder to use if the user gives none: runs/PRESET, with the seed appended if it is not 0.
 
-    If the user chose another data set than that of the preset, the name of the data set is used instead of PRESET. If
-    the data set is a folder such as . or .., the real name of the folder is used.
+    If the user chose another data set than the preset's own, the name of the data set is used instead of PRESET. If the
+    data set is a folder such as . or .., the real name of the folder is used.
     """
     named = config.preset in PRESETS and PRESETS[config.preset]().data.dataset == config.data.dataset
     name = config.preset if named else config.data.dataset

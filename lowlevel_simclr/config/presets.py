@@ -1,6 +1,7 @@
 """Presets: named sets of settings with which a run starts.
 
-There are three kinds: this project's own, that of the notes with which the project began (`day29`), and published ones.
+There are three kinds: presets of this project, a preset for the notes with which the project began (`day29`), and
+presets that reproduce published runs.
 
 To add a preset, write a function that returns `replace(Config(), preset=NAME, ...)`, and list it in `PRESETS`. The
 docstring of the function says what the preset reproduces, the expected result and the cost. `--help` shows the first

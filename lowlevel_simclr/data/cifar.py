@@ -28,16 +28,16 @@ _UNPACK = "Unpack the archive again."
 
 
 class Published(NamedTuple):
-    """A file in an archive as it is published. The MD5 is that of torchvision's loaders."""
+    """A file in a published archive. The MD5 is taken from torchvision's loaders."""
 
     size: int  # bytes
     md5: str  # 32 hexadecimal digits
 
 
 class Archive(NamedTuple):
-    """One of the two data sets as it is published.
+    """The published archive of one of the two data sets.
 
-    The address and the SHA-256 are those in Keras's own loaders.
+    The address and the SHA-256 are taken from Keras's own loaders.
     """
 
     name: str

@@ -165,7 +165,7 @@ def _ask(request: urllib.request.Request) -> http.client.HTTPResponse:
             raise answer
         return answer
     finally:
-        del answer  # otherwise the error and this frame refer to each other, and the connection stays open
+        del answer  # otherwise the error and this stack frame refer to each other, and the connection stays open
 
 
 def _close_answer(found: queue.SimpleQueue[http.client.HTTPResponse | Exception]) -> None:

@@ -45,7 +45,7 @@ class Layout(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """Where the split folders are: how many folders are above them, and whether these are the folders of classes."""
+    """Where the split folders are: how many folders are above them, and whether the folders above are classes."""
 
     depth: int
     below_classes: bool = False
@@ -93,10 +93,10 @@ def _find_level(root: str, folders: Mapping[str, list[str]], splits: str) -> _Le
 def _refuse_two_readings(
     root: str, folders: Mapping[str, list[str]], depth: int, kinds: Collection[str], others: Collection[str]
 ) -> None:
-    """Check that the folders beside split folders leave only one way to read the layout.
+    """Check that the folders next to the split folders leave only one way to read the layout.
 
     If there are a train and a test folder, both are splits. Without a train folder, a test folder is a split if its
-    subfolders have the names of the folders beside it.
+    subfolders have the same names as the folders next to it.
 
     Raises:
         TwoReadings: if the split folders can be classes too.

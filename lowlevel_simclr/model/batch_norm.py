@@ -154,7 +154,7 @@ class FusedBatchNorm(tf.keras.layers.BatchNormalization):
             moving.assign(kept + value * ((1 - self.momentum) * statistics.share))
 
     def _normalise_in_groups(self, x: tf.Tensor, group: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Normalise each group of images alone (ghost BatchNorm, Hoffer et al. 2017).
+        """Normalise each group of images separately (ghost BatchNorm, Hoffer et al. 2017).
 
         Args:
             x: (B, H, W, C): B / 2 first views, then B / 2 second views.

@@ -62,7 +62,7 @@ def build_encoder(
 
     Args:
         name: resnet20 (He et al. 2016, section 4.2; h has 64 entries), resnet18 or resnet34 (512 entries), or resnet50
-            (2048 entries). With "v1.5" behind the name, the last three are built as in torchvision and timm.
+            (2048 entries). With "v1.5" after the name, the last three are built as in torchvision and timm.
         stem: cifar (3x3, stride 1, no pooling) or imagenet (7x7, stride 2, then 3x3 pooling with stride 2).
         image_size: S, side of a view in pixels.
         channels: C, number of channels of a view.
@@ -224,7 +224,7 @@ def _add_convolution(
 ) -> Any:
     """Add a convolution, BatchNorm and ReLU.
 
-    TensorFlow fuses BatchNorm and ReLU into one kernel only if nothing stands between them.
+    TensorFlow fuses BatchNorm and ReLU into one kernel only if no other operation is between them.
     """
     initializer = tf.keras.initializers.HeNormal(next(seeds))
     x = Convolution(width, size, stride, padding="same", use_bias=False, kernel_initializer=initializer, name=label)(x)

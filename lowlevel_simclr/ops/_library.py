@@ -31,7 +31,7 @@ class NativeLibraryError(RuntimeError):
 
 
 def read_build_information(path: Path = PATH) -> dict[str, Any]:
-    """Return the content of the JSON file beside the library, which setup.py wrote.
+    """Return the content of the JSON file next to the library, which setup.py wrote.
 
     Its entries are version, abi, cpu, cuda, xla, tensorflow and compiler.
 
@@ -39,7 +39,7 @@ def read_build_information(path: Path = PATH) -> dict[str, Any]:
         path: path of the library.
 
     Raises:
-        NativeLibraryError: if the library or the file beside it is missing, or the file cannot be read.
+        NativeLibraryError: if the library or its JSON file is missing, or if the JSON file cannot be read.
     """
     if not path.exists():
         raise NativeLibraryError(f"The native library {path.name} is missing from {path.parent}. {MEND}.")
@@ -70,7 +70,7 @@ def check_build(path: Path = PATH) -> None:
 
 
 def load_and_check(path: Path) -> Any:
-    """Load a library and check that its own ABI number agrees with the file beside it.
+    """Load a library and check that its own ABI number agrees with its JSON file.
 
     Args:
         path: path of the library.

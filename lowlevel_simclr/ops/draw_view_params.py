@@ -30,9 +30,9 @@ def draw_view_params(
     width: int,
     sizes: tf.Tensor | None = None,
 ) -> ViewParams:
-    """Draw the parameters of both views of N images. They depend on (seed, epoch, index, view) and the recipe alone.
+    """Draw the parameters of both views of N images. They depend only on (seed, epoch, index, view) and the recipe.
 
-    Every box lies inside the image and holds at least one pixel.
+    Every crop box lies inside the image and contains at least one pixel.
 
     Args:
         seed: seed of the run, in [0, 2^64).
