@@ -13,6 +13,9 @@ Some fields can be "auto" (the precision, the micro-batch) or "all" (the devices
 before the config is written or compared. So config.json contains the value, and not the word "auto".
 
 To add a setting, add a field. Presets (named sets of settings) are in `presets.py`, flags in `command_line.py`.
+
+In the help texts, a view is a random crop of an image with changed colours. Training makes two views of every image. A
+replica is a device that trains on its part of each batch. A worker is a process of a run, for example on another host.
 """
 
 from __future__ import annotations
@@ -47,10 +50,7 @@ def _define_probability(default: float, text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class ViewRecipe:
-    """How the random views are made (SimCLR, appendix A). Each view of each image has its own random parameters.
-
-    A view is a random crop of an image with changed colours. Training makes two views of every image.
-    """
+    """How the random views are made (SimCLR, appendix A). Each view of each image has its own random parameters."""
 
     crop_area: Range = _define_option((0.08, 1.0), "share of the image that the crop covers", above=0, at_most=1)
     crop_aspect: Range = _define_option((3 / 4, 4 / 3), "width over height of the crop, log-uniform", above=0)
@@ -206,11 +206,7 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The training loop.
-
-    A replica is a device that trains on its part of each batch. A worker is a process of a run, for example on another
-    host.
-    """
+    """The training loop."""
 
     batch_size: int = _define_option(
         256, "images per step; the loss compares twice as many views", at_least=choices.SMALLEST_BATCH

@@ -27,8 +27,8 @@ from lowlevel_simclr.runtime.files import find_user_cache, lock_file, read_regul
 
 INDEXED = 1000  # files. Fewer files are read in a second or two, so no index is kept for them
 SAVED_EVERY = 60.0  # seconds between two saves while files are read
-# Seconds. Some file systems count time in steps of 2 seconds. A file that changed less than this before the program
-# read its times could change again and keep the same times. So the index does not store such a file.
+# Seconds. Some file systems count time in steps of 2 seconds. If a file changed less than RECENT seconds before the
+# program read its times, it could change again and keep the same times. So the index does not store such a file.
 RECENT = 2.0
 LARGEST_INDEX = 2**34  # bytes; a million files take 70 MB
 DIGEST = 16  # bytes of the hash of a file

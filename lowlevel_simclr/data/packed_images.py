@@ -2,8 +2,8 @@
 
 A file holds n images (H, W, C) uint8 one after another, then a description: the height and width of each image, a
 checksum of each block of images, and a checksum of the description. The name of the file is a hash of the contents of
-the image files and of the rules by which they became pixels. So several runs and processes share the file, and a
-changed data set has another file. A file gets its name only when it is complete. It can be deleted at any time.
+the image files and of the rules for decoding them. So several runs and processes share the file, and a changed data set
+has another file. A file gets its name only when it is complete. It can be deleted at any time.
 
 An unfinished file has the ending `.partial`. If a process was stopped, the next one keeps the blocks that are complete.
 """
@@ -223,7 +223,7 @@ class Packing:
         self._synced = time.monotonic()
 
     def finish(self, key: str, sizes: np.ndarray) -> None:
-        """Give the complete file its name.
+        """Write the description of the images, and give the complete file its final name.
 
         Args:
             key: see `make_key`.

@@ -34,7 +34,7 @@ LARGEST_GROUP = 2**30  # bytes of an uncompressed group at most; Hugging Face wr
 
 
 class Columns(NamedTuple):
-    """The names of the two columns of a file, and the names of the classes 0, 1, ... if the file has them."""
+    """The names of the columns of images and of labels, and the names of the classes 0, 1, ... if the file has them."""
 
     image: str
     label: str | None

@@ -124,7 +124,7 @@ def _open_builder(folder: Path) -> Any:
 
 
 def _find_keys(folder: Path, info: Any) -> tuple[Keys, Sequence[str] | None]:
-    """Return the feature keys of the images and of the labels, and the names of the labels.
+    """Return the keys (names) of the features with the images and the labels, and the names of the labels.
 
     Raises:
         DataError: if the data set has no encoded images.
