@@ -1,1 +1,1 @@
-"""The evaluation of an encoder: representations, protocols, tables and pictures."""
+"""Evaluates an encoder: computes its outputs (representations), classifies them, and draws the results."""

@@ -1,10 +1,12 @@
-"""The baselines of an evaluation: the accuracies of the untrained encoder and of plain pixels. They are measured once.
+"""Measures the baselines of an evaluation once: the accuracies that the untrained encoder and the plain pixels reach.
 
 The baselines do not depend on the training. So every run on the same images with the same encoder and seed has the same
-baselines. They are kept in the user's cache folder (`$XDG_CACHE_HOME/lowlevel_simclr/baselines` or
-`~/.cache/lowlevel_simclr/baselines`), one small file for each. An entry records what it was measured on: a hash of all
-images and labels, the weights, the test transform, and the settings of the protocols. It is used again only if all of
-that is the same. The folder can be deleted at any time. LOWLEVEL_SIMCLR_BASELINES=off neither reads nor writes it.
+baselines. Each baseline is kept as one small file in the user's cache folder
+(`$XDG_CACHE_HOME/lowlevel_simclr/baselines` or `~/.cache/lowlevel_simclr/baselines`). The file records what the
+baseline was measured on: a hash of all images and labels, the weights, the test transform (scaling and resizing of the
+images), and the settings of the protocols. A protocol is a way to classify the images: k nearest neighbours (k-NN) or a
+linear classifier (linear probe). A kept baseline is used again only if all of these are the same. The folder can be
+deleted at any time. With LOWLEVEL_SIMCLR_BASELINES=off, the program neither reads nor writes it.
 
 For data sets with fewer than KEPT_FROM images, nothing is kept, because measuring takes only seconds.
 """
@@ -34,9 +36,9 @@ from lowlevel_simclr.evaluation.represent import Represented, hash_weights, repr
 from lowlevel_simclr.runtime.files import find_user_cache, lock_file, read_regular_file, write_atomically
 
 SWITCH = "LOWLEVEL_SIMCLR_BASELINES"
-KEPT_FROM = 10_000  # images in both splits together
-LARGEST_ENTRY = 2**20  # bytes; an entry has about a thousand
-# Raise this number whenever a change of the program changes the accuracies of the same rows.
+KEPT_FROM = 10_000  # images, training and test split together
+LARGEST_ENTRY = 2**20  # bytes; an entry has about 1000 bytes
+# Raise the version whenever a change of the program changes the accuracies that the same rows give.
 PROTOCOL = {
     "version": 1,
     "knn": [*knn.KNN_COUNTS, knn.KNN_TEMPERATURE],
@@ -47,7 +49,7 @@ Say = Callable[[str], object]
 
 
 class Baseline(NamedTuple):
-    """A kind of rows that a baseline classifies, such as h of the untrained encoder, or pixels.
+    """The rows that a baseline classifies, one for each image: the untrained encoder's outputs (h), or the pixels.
 
     Attributes:
         made_of: all values that the rows depend on, besides the images, as JSON values.
@@ -59,10 +61,10 @@ class Baseline(NamedTuple):
 
 
 def describe_encoder(encoder: tf.keras.Model, images: DataSet, scaling: PixelScaling = UNSCALED) -> dict[str, Any]:
-    """Return all values that h depends on, besides the images, as JSON values.
+    """Return everything besides the images that the encoder's outputs (h) depend on, as JSON values.
 
     Args:
-        encoder: f.
+        encoder: the encoder (f).
         images: the images. Their shape decides whether they are resized.
         scaling: the scaling of the pixels.
     """
@@ -80,7 +82,7 @@ def measure_baselines(
     Args:
         untrained: the rows of the untrained encoder, or None if its weights cannot be built.
         images: the data set. Without labels the result is empty.
-        say: called with a line before each measurement, and for accuracies that were measured before.
+        say: called with a line of text before each measurement, and for each baseline that is read from the cache.
         protocols: "knn", "linear" or both.
 
     Returns:
@@ -110,13 +112,13 @@ def _measure_kind(
 
 
 def join_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of two results for evaluation.json, with the notes of both."""
+    """Merge two results for evaluation.json and their notes. Entries of the second replace those of the first."""
     notes = {**first.get("notes", {}), **second.get("notes", {})}
     return {**first, **second, **({"notes": notes} if notes else {})}
 
 
 def choose_folder(images: DataSet) -> Path | None:
-    """Return the folder for the accuracies, or None if the accuracies on these images are not kept."""
+    """Return the folder for the kept accuracies, or None if accuracies on these images are not kept."""
     asked = os.environ.get(SWITCH, "on")
     if asked not in ("on", "off"):
         print(f"warning: {SWITCH} is '{show_name(asked)}', which counts as on. Use on or off.", file=sys.stderr)
@@ -127,7 +129,7 @@ def choose_folder(images: DataSet) -> Path | None:
 
 
 def _describe_task(images: DataSet, protocols: Collection[str]) -> dict[str, Any]:
-    """Return what the accuracies depend on besides the rows: a hash of the data, and the protocols, as JSON values."""
+    """Return what the accuracies depend on besides the rows, as JSON values: a hash of the data, and the protocols."""
     return {
         "data": describe_content(images),
         "frames": images.record.get("frames"),
@@ -140,7 +142,7 @@ def _describe_task(images: DataSet, protocols: Collection[str]) -> dict[str, Any
 def _read_or_measure(
     folder: Path, name: str, made_of: dict[str, Any], measure: Callable[[], dict[str, Any]], say: Say
 ) -> dict[str, Any]:
-    """Return the kept accuracies of one kind of rows, or measure and keep them."""
+    """Return the kept accuracies of one kind of rows. If they are not kept yet, measure and keep them."""
     path = folder / f"{name.strip('_')}-{_hash_json(made_of)[:32]}.json"
     kept = read_entry(path, made_of)
     if kept is not None:
@@ -154,11 +156,11 @@ def _read_or_measure(
 def read_entry(path: Path, made_of: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the kept accuracies, or None if the file is missing or cannot be used.
 
-    A damaged file is renamed, and stderr says so.
+    A damaged file is renamed, and a warning on stderr says so.
 
     Args:
         path: the file of the entry.
-        made_of: what the accuracies must have been measured on.
+        made_of: what the accuracies must have been measured on, as JSON values.
     """
     try:
         entry = json.loads(read_regular_file(path, LARGEST_ENTRY, "LARGEST_ENTRY"))
@@ -178,7 +180,7 @@ def read_entry(path: Path, made_of: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _set_aside(path: Path, reason: str) -> None:
-    """Rename a damaged entry, and say so."""
+    """Rename a damaged file, and print a warning."""
     damaged = path.with_name(path.name + ".damaged")
     with contextlib.suppress(OSError):
         os.replace(path, damaged)
@@ -187,11 +189,11 @@ def _set_aside(path: Path, reason: str) -> None:
 
 
 def write_entry(path: Path, made_of: Mapping[str, Any], results: Mapping[str, Any]) -> None:
-    """Keep accuracies. If that fails, stderr says so and nothing is raised, because they can be measured again.
+    """Write accuracies into the cache. If that fails, only print a warning, because they can be measured again.
 
     Args:
         path: the file of the entry.
-        made_of: what the accuracies were measured on.
+        made_of: what the accuracies were measured on, as JSON values.
         results: the accuracies, as evaluation.json holds them.
     """
     entry = {"checksum": _hash_json([made_of, results]), "made_of": made_of, "results": results}
@@ -206,7 +208,7 @@ def write_entry(path: Path, made_of: Mapping[str, Any], results: Mapping[str, An
 
 
 def _hash_json(value: Any) -> str:
-    """Return the SHA-256 of a JSON value, which does not depend on the order of its keys."""
+    """Return the SHA-256 of a JSON value. The order of the value's keys does not change it."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

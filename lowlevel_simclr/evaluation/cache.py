@@ -1,12 +1,13 @@
 """The results that an evaluation keeps in the run folder, so that nothing is computed twice.
 
-The results are the representations h of the images, in h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings
-with labels, in scores.json. An accuracy takes minutes to hours, and it is kept as soon as it is measured. So an
-evaluation that was stopped measures only the missing accuracies when it runs again.
+There are two kinds of results: the encoder's outputs for the images (representations, h), in
+h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings with labels, in scores.json. To measure one such
+accuracy takes minutes to hours, and it is kept at once. So an evaluation that was stopped measures only the missing
+accuracies when it runs again.
 
-Each entry records what it was made from: the weights (SHA-256), the configuration, the images, and the test transform
-or the recipe. The entry is used again only if all of that is the same. Otherwise, or if the entry is damaged, the
-result is computed again and replaces the entry.
+Each entry records what it was made from: the weights (SHA-256), the configuration, the images, and either the test
+transform (scaling and resizing of the images) or the settings of the training. The entry is used again only if all of
+these are the same. Otherwise, or if the entry is damaged, the result is computed again and replaces the entry.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from lowlevel_simclr.run.atomic import RunError
 
 FOLDER = "h"
 Say = Callable[[str], object]
-LOOKED_AT = 1000  # images of a split that its fingerprint covers, evenly spread
+LOOKED_AT = 1000  # images of a split that its fingerprint covers, evenly spaced
 
 
 def represent_cached(
@@ -42,20 +43,20 @@ def represent_cached(
     scaling: PixelScaling = UNSCALED,
     say: Say = lambda text: None,
 ) -> Represented:
-    """Return h of both splits. Read it from the run folder if it is there. Otherwise compute it with the encoder.
+    """Return h of both splits: read it from the run folder, or compute it with the encoder if it is not there.
 
-    The function writes a newly computed h to the run folder. If that fails, stderr says so and nothing is raised,
-    because h can be computed again.
+    The function writes a newly computed h to the run folder. If that fails, it only prints a warning, because h can be
+    computed again.
 
     Args:
         folder: the run folder.
         kind: a word for the encoder, "trained" or "untrained".
         step: the number of steps that the encoder was trained.
         config_hash: the hash of the run's configuration.
-        encoder: f, in float32.
+        encoder: the encoder (f), in float32.
         images: the data set to represent.
         scaling: the scaling of the pixels.
-        say: called with a line that says whether h is read or computed.
+        say: called with a line of text that says whether h is read or computed.
 
     Raises:
         EncoderChanged: see `represent.represent_splits`.
@@ -87,7 +88,7 @@ def represent_cached(
 
 
 def _load_kept(place: Path, meta: dict[str, Any]) -> np.ndarray | None:
-    """Return the kept h (n, d) that was made from `meta`. Return None if there is no such h, or if it is damaged."""
+    """Return the kept h (n, d) if it was made from `meta`, otherwise None. None also stands for a damaged file."""
     try:
         saved = checkpoint.load_latest(place)
     except checkpoint.CheckpointError:
@@ -96,7 +97,7 @@ def _load_kept(place: Path, meta: dict[str, Any]) -> np.ndarray | None:
 
 
 def fingerprint_split(split: Split) -> str:
-    """Return 16 hexadecimal digits of the split's shape, its labels and a thousand of its images (SHA-256)."""
+    """Return the first 16 digits of a SHA-256 of the split's shape, its labels and a thousand of its images."""
     count = len(split.images)
     rows = np.unique(np.linspace(0, count - 1, min(count, LOOKED_AT)).astype(np.int64))
     digest = hashlib.sha256(f"{tuple(split.images.shape)}".encode())
@@ -109,7 +110,7 @@ FILE = "scores.json"
 
 
 class ScoreStore:
-    """The kept accuracies of one protocol. They belong to one encoder, one set of images and one recipe."""
+    """The kept accuracies of one kind of training with labels, for one encoder, one data set and fixed settings."""
 
     def __init__(self, folder: Path, protocol: str, made_of: Mapping[str, Any]) -> None:
         """Prepare the store. Nothing is read or written yet.
@@ -147,7 +148,7 @@ class ScoreStore:
             seed: the seed of the training.
             fraction: the share of the labels, in (0, 1].
 
-        If the file cannot be written, stderr says so and nothing is raised, because the accuracy can be measured again.
+        If the file cannot be written, the method only prints a warning, because the accuracy can be measured again.
         """
         entry = {self._name_score(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}}
         try:

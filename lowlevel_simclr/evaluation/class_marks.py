@@ -12,7 +12,7 @@ NAMED_AT_MOST = 20  # classes with a colour and a marker of their own
 
 
 def choose_named_classes(labels: np.ndarray, count: int, most: int = NAMED_AT_MOST) -> list[int]:
-    """Return the numbers of the classes that get their own colour: those with the most images, in ascending order.
+    """Return the numbers of the classes with the most images, in ascending order. These classes get their own colours.
 
     Args:
         labels: (n,) class numbers. A negative number means that there is no label.
@@ -24,6 +24,6 @@ def choose_named_classes(labels: np.ndarray, count: int, most: int = NAMED_AT_MO
 
 
 def choose_mark(place: int) -> tuple[str, str]:
-    """Return the colour and the marker of the class with this place among the named classes. No two are alike."""
+    """Return the colour and the marker of one of the named classes, given its position among them. No two are alike."""
     turn, colour = divmod(place, len(PALETTE))
     return PALETTE[colour], MARKERS[(colour + 3 * turn) % len(MARKERS)]

@@ -1,4 +1,4 @@
-"""The modules that draw. They are imported late, so that a broken or missing Matplotlib does not end a program."""
+"""Imports the modules that draw only when they are needed, so that a program also runs without a working Matplotlib."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def import_drawing(module: str) -> ModuleType:
     """Return a module that needs Matplotlib.
 
     Args:
-        module: its name below lowlevel_simclr.evaluation, such as "plots".
+        module: its name inside the package lowlevel_simclr.evaluation, such as "plots".
 
     Raises:
         RunError: if Matplotlib cannot be imported.
     """
     try:
         return importlib.import_module(f"lowlevel_simclr.evaluation.{module}")
-    except Exception as error:  # noqa: BLE001, Matplotlib raises many types for its configuration
+    except Exception as error:  # noqa: BLE001, Matplotlib raises many types for errors in its configuration
         reason = show_name(f"{type(error).__name__}: {error}")
         raise RunError(
             f"Matplotlib cannot be loaded ({reason}). Install it again, or check the file that MATPLOTLIBRC names."

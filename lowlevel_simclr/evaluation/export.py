@@ -26,7 +26,7 @@ def restore_weights(folder: Path, **models: tf.keras.Model) -> int:
         **models: the models by their names in the checkpoint: `encoder=f`, `projection=g`.
 
     Returns:
-        The number of the step after which the checkpoint was written.
+        The number of the training step after which the checkpoint was written.
 
     Raises:
         RunError: if there is no checkpoint, or if its weights do not fit the models.
@@ -57,7 +57,7 @@ def describe_unfinished(folder: Path, step: int) -> str:
     """
     try:
         steps = read_results(folder / "environment.json").get("steps")
-    except (OSError, atomic.RunError):  # only this message needs the file, so it is no error
+    except (OSError, atomic.RunError):  # only this message needs the file, so the error is ignored
         return ""
     if not isinstance(steps, int) or step >= steps:
         return ""
@@ -65,7 +65,7 @@ def describe_unfinished(folder: Path, step: int) -> str:
 
 
 def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf.keras.Model:
-    """Return a model that applies the test transform (`data/transform.py`), then the encoder.
+    """Return a model that applies the test transform (scaling and resizing, `data/transform.py`), then the encoder.
 
     It computes in float32 and has only Keras's own layers.
 
@@ -84,7 +84,7 @@ def add_preprocessing(f: tf.keras.Model, scaling: PixelScaling = UNSCALED) -> tf
 def save_encoder(folder: Path, model: tf.keras.Model) -> Path:
     """Write `encoder.keras` into a run folder, either completely or not at all, and return its path.
 
-    Whichever version of Keras 3 writes the file, Keras 3.4 and later can read it.
+    Keras 3.4 and later can read the file, even if a newer version of Keras 3 wrote it.
 
     Args:
         folder: the run folder.

@@ -1,10 +1,11 @@
-"""A linear classifier on h (the encoder's output), trained on augmented images: alone, or together with the encoder.
+"""Trains a linear classifier on the encoder's output (h), with augmented images: alone, or together with the encoder.
 
 Training the classifier alone is called the linear probe with augmentation. Training both is called fine-tuning (SimCLR,
 section 4.2 and appendix B.5). The reported accuracy is that of the last step. The test images are used only once, after
 that step, so they cannot influence any choice.
 
-Not here: the probe on h without augmentation (`linear_probe.py`), the drawing of views, and files.
+The linear probe without augmentation is in `linear_probe.py`. The caller provides the function that augments the
+images, and writes the results into files.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from lowlevel_simclr.optim import optimizers, schedule
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.progress_bar import track
 
-TitleOf = Callable[["Trial"], str]  # trial -> the title of its progress
-ViewsOf = Callable[[int], Views]  # seed -> the function that makes the views of that seed
+TitleOf = Callable[["Trial"], str]  # trial -> the title of its progress bar
+ViewsOf = Callable[[int], Views]  # seed -> the function that makes augmented images (views) with that seed
 
 
 class Recipe(NamedTuple):
@@ -41,7 +42,7 @@ class Recipe(NamedTuple):
         batch_size: images in an update. If there are fewer images, an update takes all of them.
         optimizer: a name that `optimizers.build_optimizer` knows.
         learning_rate: the learning rate of the first step.
-        h_length: the length to which fine-tuning scales h (`scale_h_to_length`), or None to leave h as it is.
+        h_length: the length (L2 norm) to which fine-tuning scales h (`scale_h_to_length`), or None to leave h unscaled.
     """
 
     steps: int
@@ -55,7 +56,7 @@ class Trial(NamedTuple):
     """One training with labels.
 
     Attributes:
-        seed: draws the labels that are used, the order of the images, and their views.
+        seed: the seed from which the used labels, the order of the images and their augmentations are drawn.
         fraction: the share of the labels of every class, in (0, 1].
     """
 
@@ -66,9 +67,10 @@ class Trial(NamedTuple):
 # The recipe of the paper: SGD with momentum 0.9, learning rate 0.05 B / 256, no regularisation (appendix B.5). The
 # number of steps is our choice, so that two CPU cores need only minutes. It is the same for every share of the labels.
 #
-# A step of the kernel (the weights of the classifier) moves the logits by about learning rate times |h|^2. After 20
-# epochs of ResNet-50 with AdamW, |h| is 66. At that length the kernel diverges and ruins the encoder: the accuracy with
-# 5,000 labels is 24 %, below that of k-NN. At length 10, learning rate times |h|^2 is 2.5.
+# One update of the classifier's weights (the kernel) changes the logits by about learning rate times |h|^2. After 20
+# epochs of SimCLR training, a ResNet-50 trained with AdamW gives |h| = 66. At that length the kernel diverges and ruins
+# the encoder: the accuracy with 5,000 labels is 24 %, below that of k-NN. At |h| = 10, learning rate times |h|^2 is
+# only 2.5.
 FINE_TUNING = Recipe(
     EvaluationSettings.finetune_steps,
     EvaluationSettings.finetune_batch_size,
@@ -87,15 +89,15 @@ class Diverged(ArithmeticError):
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """The encoder f, and softmax(((h - centre) / scale) kernel + bias) on its h.
+    """The encoder f, and a classifier on its output h: softmax(((h - centre) / scale) kernel + bias).
 
     Attributes:
-        encoder: f, in float32.
-        frozen: whether training moves only the kernel and the bias.
+        encoder: the encoder f, in float32.
+        frozen: whether training changes only the kernel and the bias.
         kernel: (d, classes) float32.
         bias: (classes,) float32.
-        centre: (d,) float32, fixed.
-        scale: (d,) float32, fixed.
+        centre: (d,) float32. Training does not change it.
+        scale: (d,) float32. Training does not change it.
     """
 
     encoder: tf.keras.Model
@@ -110,7 +112,7 @@ class Classifier:
         return (h - self.centre) / self.scale @ self.kernel + self.bias
 
     def list_trained_variables(self) -> list[Any]:
-        """Return the variables that training moves."""
+        """Return the variables that training changes."""
         own = [self.kernel, self.bias]
         return own if self.frozen else [*self.encoder.trainable_variables, *own]
 
@@ -121,9 +123,9 @@ def build_classifier(
     """Return a classifier whose kernel and bias are 0.
 
     Args:
-        encoder: f.
+        encoder: the encoder f.
         classes: the number of classes.
-        frozen: whether training moves only the kernel and the bias.
+        frozen: whether training changes only the kernel and the bias.
         standard: centre and scale of h, (d,) each, or None for 0 and 1.
     """
     width = encoder.output_shape[-1]
@@ -137,10 +139,13 @@ def build_classifier(
 
 
 class ClassifierTrainer:
-    """A trainer of one classifier. It can train many times from the same initial weights with one graph."""
+    """Trains one classifier.
+
+    It can train many times from the same initial weights, and TensorFlow traces the step only once.
+    """
 
     def __init__(self, classifier: Classifier, recipe: Recipe) -> None:
-        """Keep the weights from which every training starts."""
+        """Store the encoder's present weights. Every training starts from them."""
         self.classifier, self.recipe = classifier, recipe
         self.optimizer = optimizers.build_optimizer(recipe.optimizer, classifier.list_trained_variables())
         self.done = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -161,7 +166,7 @@ class ClassifierTrainer:
         Args:
             images: (n, H, W, C) uint8, see `batches.make_batches`.
             labels: (n,) int64.
-            views: function that makes two views of every image. Training uses the first.
+            views: function that makes two views (random augmentations) of every image. Training uses the first view.
             seed: the seed of the order of the images.
             title: shown with the progress. Without it, no progress is shown.
 
@@ -184,7 +189,7 @@ class ClassifierTrainer:
     def _make_update(self, x: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Make one update from views (B, S, S, C) and labels (B,). Return the loss before the update."""
         variables = [keras.unwrap_variable(variable) for variable in self.classifier.list_trained_variables()]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:  # so that a frozen encoder keeps no activations
+        with tf.GradientTape(watch_accessed_variables=False) as tape:  # keeps no activations of a frozen encoder
             tape.watch(variables)
             h = self.classifier.encoder(x, training=not self.classifier.frozen)
             logits = self.classifier.compute_logits(tf.cast(h, tf.float32))
@@ -198,7 +203,7 @@ class ClassifierTrainer:
     def measure_accuracy(self, test: Split, scaling: PixelScaling) -> float:
         """Return the accuracy on the test images, in [0, 1].
 
-        The images go through the test transform, and the encoder runs in inference mode.
+        The images go through the test transform (scaling and resizing), and the encoder runs in inference mode.
 
         Args:
             test: the test split, with labels.
@@ -214,7 +219,7 @@ class ClassifierTrainer:
 def select_labelled_rows(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Return the numbers of the rows whose labels may be used.
 
-    The seed draws the same share of every class, and at least one row of each.
+    From every class, the function draws the same share of rows, and at least one row.
 
     Args:
         labels: (n,) class numbers.
@@ -259,15 +264,15 @@ def fine_tune(
     scaling: PixelScaling = UNSCALED,
     title_of: TitleOf = lambda trial: "",
 ) -> Iterator[tuple[Trial, float]]:
-    """Train encoder and classifier together on a share of the labels. Yield the test accuracy of each trial.
+    """Train encoder and classifier together on a share of the labels. Yield the test accuracy of each training (trial).
 
     After the last trial, the encoder has its old weights again.
 
     Args:
-        encoder: f, in float32.
-        images: a data set with labels. Training uses the train split. The test split is used after the last step.
-        trials: the trainings to make, one after the other. Each starts with the weights that the encoder has at the
-            call.
+        encoder: the encoder f, in float32.
+        images: a data set with labels. Training uses the train split. The test split is used only after the last step.
+        trials: the trainings to make, one after the other. Each starts from the weights that the encoder had when this
+            function was called.
         views_of: the function from a seed to the augmentation of the training images.
         recipe: how the classifier is trained.
         scaling: the scaling of the pixels.
@@ -300,12 +305,14 @@ def probe_on_views(
     scaling: PixelScaling = UNSCALED,
     title_of: TitleOf = lambda trial: "",
 ) -> Iterator[tuple[Trial, float]]:
-    """Train a classifier on the frozen h of views: the linear probe with augmentation. Yield each test accuracy.
+    """Train a classifier on the frozen encoder's output for augmented images (the linear probe with augmentation).
+
+    Yield the test accuracy of each training (trial).
 
     Args:
-        encoder: f, in float32. It runs in inference mode throughout.
-        h: (n, d), h of the train split without augmentation. The means and standard deviations of its columns are used
-            to scale h to mean 0 and variance 1.
+        encoder: the encoder f, in float32. It always runs in inference mode.
+        h: (n, d), the encoder's output for the train split without augmentation. Each column of the classifier's input
+            is shifted and scaled so that this column of `h` would have mean 0 and variance 1.
         images: a data set with labels.
         trials: the trainings to make, one after the other.
         views_of: the function from a seed to the augmentation of the training images.
@@ -336,14 +343,14 @@ def probe_on_views(
 def scale_h_to_length(
     encoder: tf.keras.Model, train: Split, length: float, scaling: PixelScaling = UNSCALED
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a centre and a scale, (d,) each, that give h a certain length.
+    """Return a centre and a scale, (d,) each, that bring h to a wanted length (L2 norm).
 
     With them, the root mean square length of (h - centre) / scale is `length`. The scale is one number for all columns,
     so the columns keep their proportions. The function uses no labels.
 
     Args:
-        encoder: f. It runs in inference mode.
-        train: the train split. The function uses at most 2,000 of its images, evenly spread.
+        encoder: the encoder f. It runs in inference mode.
+        train: the train split. The function uses at most 2,000 of its images, evenly spaced.
         length: the wanted length.
         scaling: the scaling of the pixels.
     """

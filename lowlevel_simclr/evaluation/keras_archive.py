@@ -1,9 +1,9 @@
-"""A .keras file that older releases of Keras 3 read too.
+"""Changes a .keras file so that older releases of Keras 3 can read it too.
 
-Keras writes every argument of every layer into the file, also a new argument that has its default. An older release
-refuses arguments that it does not know. For example, Keras 3.12 refuses each BatchNormalization of Keras 3.13
-(`renorm`), and Keras 3.10 refuses each operation (`name`). Without the arguments that have their default, older and
-newer releases read the same model from the file.
+Keras writes every argument of every layer into the file, even if the argument has its default value. An older release
+refuses arguments that it does not know. For example, Keras 3.12 refuses each BatchNormalization of Keras 3.13 because
+of its argument `renorm`, and Keras 3.10 refuses each operation because of its argument `name`. If the file has no
+arguments with default values, older and newer releases read the same model from it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 CONFIG = "config.json"  # the member of the archive that holds the layers
-OPERATIONS = "keras.src.ops"  # where the functions of `keras.ops` are; they have no weights
+OPERATIONS = "keras.src.ops"  # the module with the operations of `keras.ops`, which are functions without weights
 
 
 def drop_defaults(path: Path) -> None:
-    """Remove arguments that have their default from the layers in a .keras file of Keras 3.
+    """Remove the arguments that have their default values from the layers in a .keras file of Keras 3.
 
     Args:
         path: the file. It is overwritten.
@@ -38,18 +38,18 @@ def drop_defaults(path: Path) -> None:
 
 
 def _simplify(value: Any) -> Any:
-    """Return a JSON value of config.json in which each layer has only the arguments without their default."""
+    """Return a JSON value of config.json without the arguments of layers that have their default values."""
     if isinstance(value, list):
         return [_simplify(each) for each in value]
     if not isinstance(value, dict):
         return value
     if value.get("class_name") == "DTypePolicy":
-        return value["config"]["name"]  # every release knows the policy by its name
+        return value["config"]["name"]  # every release accepts the name of the policy
     kept = {name: _simplify(each) for name, each in value.items()}
     if isinstance(kept.get("config"), dict) and kept.get("module"):
         defaults = _find_defaults(kept["module"], kept["class_name"])
         if kept["module"].startswith(OPERATIONS):
-            defaults["name"] = kept["config"].get("name")  # Keras finds an operation by the name beside its config
+            defaults["name"] = kept["config"].get("name")  # Keras reads an operation's name from outside its config
         kept["config"] = {
             name: each for name, each in kept["config"].items() if name not in defaults or not _is(each, defaults[name])
         }
@@ -57,7 +57,7 @@ def _simplify(value: Any) -> Any:
 
 
 def _is(value: Any, default: Any) -> bool:
-    """Return whether a JSON value is a default. The numbers 0 and 1 are not False and True."""
+    """Return whether a JSON value equals a default in value and type. So 0 does not equal False."""
     return type(value) is type(default) and value == default
 
 

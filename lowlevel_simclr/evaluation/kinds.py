@@ -1,6 +1,9 @@
-"""What k-NN and the linear probe classify. evaluation.json has the results of each kind under its own keys."""
+"""The kinds of inputs that an evaluation classifies.
+
+The results of each kind have their own keys in evaluation.json.
+"""
 
 from __future__ import annotations
 
-# From the ending of a kind's keys in evaluation.json to the name of the kind for people.
+# Maps the ending of a kind's keys in evaluation.json to the name of the kind that tables show.
 KINDS = {"_pixels": "pixels", "_untrained": "untrained encoder", "": "trained encoder"}

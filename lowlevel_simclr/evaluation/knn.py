@@ -1,4 +1,4 @@
-"""The k-NN classifier with cosine weights on frozen representations, and the search for nearest images."""
+"""The k-nearest-neighbour (k-NN) classifier on the outputs of a frozen encoder, and the search for nearest images."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 
 KNN_COUNTS = (20, 200)
 KNN_TEMPERATURE = 0.07  # Wu et al. 2018, section 3.4
-SAMPLE_COUNT = 20  # k on the held-out sample; the sample is too small for k = 200
+SAMPLE_COUNT = 20  # k on the sample of `draw_knn_sample`, which is too small for k = 200
 _VOTES_AT_ONCE = 2**22  # 32 MiB of float64
 _SIMILARITIES_AT_ONCE = 2**24  # 64 MiB of float32 in each thread
 
 
 class Neighbours(NamedTuple):
-    """Some test images, and for each the train images that are nearest to it in h.
+    """Some test images, and for each the train images whose encoder outputs (h) are most similar to its own.
 
     Attributes:
         queries: (q,) indices of test images.
@@ -46,8 +46,8 @@ def classify_by_neighbours(
 ) -> dict[str, float]:
     """Return the accuracy of the k-NN classifier with cosine weights (Wu et al. 2018, section 3.4).
 
-    The k train rows most similar to a test row vote for their labels. Each vote has the weight exp(similarity / 0.07).
-    If the train split has fewer than k rows, all of them vote.
+    The k train rows with the largest cosine similarity to a test row vote for their labels. Each vote has the weight
+    exp(similarity / 0.07). If the train split has fewer than k rows, all of them vote.
 
     Args:
         train_h: (n, d) float.
@@ -72,10 +72,10 @@ def classify_by_neighbours(
 
 
 def _vote(labels: np.ndarray, weights: np.ndarray, wanted: np.ndarray) -> float:
-    """Return how often the class with the most votes is the right one, from labels and weights (m, k).
+    """Return the accuracy: the share of the m test rows whose right class gets the largest sum of votes.
 
-    `wanted` (m,) holds the right classes. The function works in parts, because (m, classes) votes do not fit into
-    memory if every image has its own label.
+    `labels` (m, k) and `weights` (m, k) are the votes, and `wanted` (m,) holds the right classes. The function works in
+    parts, because the (m, classes) sums of votes do not fit into memory if every image has its own label.
     """
     classes = int(labels.max()) + 1
     at_once = max(1, _VOTES_AT_ONCE // classes)
@@ -91,16 +91,18 @@ def _vote(labels: np.ndarray, weights: np.ndarray, wanted: np.ndarray) -> float:
 def _find_nearest(
     train_h: np.ndarray, test_h: np.ndarray, count: int, title: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the train rows most similar to each test row, nearest first: index (m, k) and cosine (m, k) float64.
+    """Return the train rows most similar to each test row, nearest first: their numbers (m, k) and cosine similarities.
 
-    k is `count`, or n if n is smaller. Of equal similarities, the train row with the lower index comes first. The
-    function works in blocks of test rows, because (m, n) similarities do not fit into memory. Each core takes blocks.
+    The similarities are (m, k) float64. k is `count`, or n if n is smaller. Of equal similarities, the train row with
+    the lower number comes first. The function works in blocks of test rows, because all (m, n) similarities do not fit
+    into memory. The processor cores share the blocks.
     """
     train_rows, test_rows = _normalise_rows(train_h), _normalise_rows(test_h)
     count = min(count, len(train_rows))
     blocks = split_rows(len(test_rows), max(1, _SIMILARITIES_AT_ONCE // len(train_rows)))
 
-    # Each thread keeps its memory from one block to the next. Getting new memory would take a tenth of the time.
+    # Each thread keeps its memory for the next block. To allocate new memory would take a tenth of the whole
+    # time.
     memory = threading.local()
 
     def find(block: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +123,9 @@ def _find_nearest(
 def _select_most_similar(similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the columns and the values of the `count` largest entries of each row, largest first.
 
-    `np.argpartition` of whole rows takes longer than the matrix product that computes them. So every row is first
-    reduced to the few entries that reach a bound, which at least `count` entries reach.
+    `np.argpartition` of whole rows takes longer than the matrix product that computes them. So for every row, the
+    function first finds a bound that at least `count` entries reach. Then it searches only the few entries that reach
+    the bound.
     """
     bounds = _bound_from_below(similarity, count)
     index = np.stack([_select_columns(row, bound, count) for row, bound in zip(similarity, bounds)])
@@ -132,15 +135,18 @@ def _select_most_similar(similarity: np.ndarray, count: int) -> tuple[np.ndarray
 def _bound_from_below(similarity: np.ndarray, count: int) -> np.ndarray:
     """Return a bound (m,) for each row: at least `count` of the n entries of the row reach it.
 
-    It is the `count`-th largest entry of every s-th entry of the row. So n / s entries are searched for the bound, and
-    about `count` x s entries of the row reach it. With s = sqrt(n / count), these two numbers are equal.
+    The function takes every s-th entry of the row. The bound is the `count`-th largest of these n / s entries. About
+    `count` x s entries of the whole row reach it. With s = sqrt(n / count), these two numbers of entries are equal.
     """
     part = similarity[:, :: max(1, int(np.sqrt(similarity.shape[1] / count)))]
     return np.partition(part, -count, axis=1)[:, -count]
 
 
 def _select_columns(row: np.ndarray, bound: float, count: int) -> np.ndarray:
-    """Return the columns (count,) of the largest entries of a row (n,), of which `count` or more reach the bound."""
+    """Return the columns (count,) of the largest entries of a row (n,).
+
+    At least `count` entries must reach the bound.
+    """
     columns = np.flatnonzero(row >= bound)
     values = row[columns]
     columns = columns[values >= np.partition(values, -count)[-count]]
@@ -150,7 +156,8 @@ def _select_columns(row: np.ndarray, bound: float, count: int) -> np.ndarray:
 def _normalise_rows(h: np.ndarray) -> np.ndarray:
     """Return the rows scaled to length 1, float32.
 
-    A row of zeros stays zero. A row with NaN or infinite numbers becomes zero. The similarity of both to any row is 0.
+    A row of zeros stays zero. A row with NaN or infinite numbers becomes zero. So the similarity of such a row to any
+    other row is 0.
     """
     norm = np.sqrt(np.einsum("nd,nd->n", h, h, dtype=np.float64))[:, None]
     with np.errstate(invalid="ignore"):
@@ -160,16 +167,16 @@ def _normalise_rows(h: np.ndarray) -> np.ndarray:
 
 
 def draw_knn_sample(images: DataSet, seed: int, train_count: int = 2000, test_count: int = 1000) -> DataSet | None:
-    """Return a small part of both splits, on which k-NN is quick. Return None if there is nothing to classify.
+    """Return a small part of both splits, on which k-NN is quick, or None if the data set has no labels to classify.
 
-    The sample is only for the curve of k-NN over the run. The reported results always come from the end of the run,
-    even if the curve was higher earlier.
+    The sample is only used for the curve of the k-NN accuracy during training. The reported results always come from
+    the end of the run, even if the curve was higher earlier.
 
     Args:
         images: the data set of the run.
         seed: the seed of the draw.
-        train_count: number of train images in the sample, or all of them if there are fewer.
-        test_count: number of test images in the sample, or all of them if there are fewer.
+        train_count: the number of train images in the sample. If there are fewer, all are taken.
+        test_count: the number of test images in the sample. If there are fewer, all are taken.
     """
     random = np.random.default_rng(seed)
 
@@ -192,10 +199,10 @@ def measure_knn(
     scaling: PixelScaling = UNSCALED,
     batch_size: int = BATCH_SIZE,
 ) -> float:
-    """Return the accuracy of 20-NN on a sample, in [0, 1].
+    """Return the accuracy of the 20-nearest-neighbour classifier on a sample, in [0, 1].
 
     Args:
-        encoder: f, or None to compare pixels.
+        encoder: the encoder f, or None to compare the pixels themselves.
         sample: a data set with labels.
         scaling: the scaling of the pixels.
         batch_size: images that go through the encoder at once.
@@ -209,7 +216,7 @@ def measure_knn(
 
 
 def find_neighbours(h: Represented, queries: int, count: int, test_labels: np.ndarray) -> Neighbours:
-    """Return a few test images, and for each the train images that are nearest to it by cosine in h.
+    """Return a few test images, and for each the train images with the largest cosine similarity of h.
 
     The test images are chosen from each class in turn.
 

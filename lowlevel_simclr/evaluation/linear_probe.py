@@ -1,14 +1,14 @@
-"""The linear probe: multinomial logistic regression on frozen representations.
+"""The linear probe: multinomial logistic regression on the outputs (h) of a frozen encoder.
 
 The fit is that of scikit-learn's LogisticRegression: the same objective, the same solver (SciPy's L-BFGS) from the same
-start, and the same rule to stop. Only the objective is computed in another way. A block of rows is copied to float64,
-and is used for both of its matrix products while it is in the cache. Each core has its own blocks. For h of the 50,000
-images of CIFAR-10 (ResNet-18, random weights), this fit takes 0.4 times the processor time of scikit-learn's
-(`bench.learning.bench_evaluation`).
+start, and the same rule to stop. Only the objective is computed in another way. The program copies a block of rows to
+float64, and computes both matrix products of the block while it is in the processor's cache. Each core works on its own
+blocks. For h of the 50,000 images of CIFAR-10 (ResNet-18, random weights), this fit takes 0.4 times the processor time
+of scikit-learn's (`bench.learning.bench_evaluation`).
 
-On float64 rows, both make the same iterations. On float32 rows, scikit-learn 1.9 computes in float32, where rounding
-changes the number of iterations by a few. For these 50,000 rows scikit-learn makes 95 iterations, this fit makes 98,
-and both reach the accuracy 0.4511.
+On float64 rows, this fit and scikit-learn make the same iterations. On float32 rows, scikit-learn 1.9 computes in
+float32, where rounding changes the number of iterations by a few. For these 50,000 rows scikit-learn makes 95
+iterations, this fit makes 98, and both reach the accuracy 0.4511.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 PROBE_C = 0.01  # inverse weight of the penalty, see `fit_linear_probe`
 PROBE_TOLERANCE = 1e-3
 PROBE_ITERATIONS = 300
-LONGEST_SEARCH = 50  # evaluations in one iteration of the solver, as in scikit-learn
-_SHARES = 16  # sums over the rows; a fixed number, so that the result does not depend on the number of cores
-_BLOCK = 2**19  # entries of a block: 4 MiB of float64
+LONGEST_SEARCH = 50  # most evaluations of the objective in one iteration of the solver, as in scikit-learn
+_SHARES = 16  # partial sums over the rows; a fixed number, so that the result does not depend on the number of cores
+_BLOCK = 2**19  # entries in a block of rows: 4 MiB of float64
 
 
 class Probe(NamedTuple):
     """The result of a linear probe.
 
     Attributes:
-        accuracy: on the test split, in [0, 1].
-        iterations: iterations of the solver.
-        converged: whether the solver stopped before its largest number of iterations.
+        accuracy: the accuracy on the test split, in [0, 1].
+        iterations: the number of iterations of the solver.
+        converged: whether the solver stopped before it reached the allowed number of iterations.
     """
 
     accuracy: float
@@ -108,7 +108,7 @@ class Objective:
     """
 
     def __init__(self, rows: np.ndarray, labels: np.ndarray, classes: int, pool: Executor) -> None:
-        """Take the data.
+        """Store the data, and allocate the buffers.
 
         Args:
             rows: (n, d) float.
@@ -121,11 +121,12 @@ class Objective:
         self.shape = classes if classes > 2 else 1, width + 1
         self._shares = split_rows(count, -(-count // _SHARES))
         at_once = max(1, min(_BLOCK // width, self._shares[0].stop))
-        # These arrays are kept from one evaluation to the next. Getting new memory takes as long as a matrix product.
+        #         # These arrays are kept for the next evaluation, because allocating new memory takes as long as a
+        #         matrix product.
         self._buffers = [np.empty((at_once, width)) for _ in self._shares]
 
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return the value, and the gradient as a vector.
+        """Return the value of the objective, and its gradient as a vector.
 
         Args:
             flat: the weights as a vector, float64.
@@ -154,15 +155,15 @@ class Objective:
 def score_rows(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the score of each class, (classes, n), from the weights of an `Objective` and rows (n, d).
 
-    The classes come first, because BLAS multiplies this form faster. With one row of weights, the first of two classes
-    has the score 0.
+    The shape is not (n, classes), because BLAS computes this order faster. If there is only one row of weights, there
+    are two classes, and the first class has the score 0.
     """
     scores = weights[:, :-1] @ rows.T + weights[:, -1:]
     return np.pad(scores, [(1, 0), (0, 0)]) if len(scores) == 1 else scores
 
 
 def _compare(scores: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the summed cross-entropy of scores (classes, b) with labels (b,), and its gradient by the scores.
+    """Return the summed cross-entropy of scores (classes, b) with labels (b,), and its gradient for the scores.
 
     The gradient is (classes, b), or (1, b) for two classes.
     """

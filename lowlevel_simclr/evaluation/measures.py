@@ -1,7 +1,7 @@
 """Measures of h (representation) and z (projection) that need no labels, on the two views of held-out images.
 
-`reference/checkup.py` states the formulas as their sources do. Here the same numbers come from matrices of products, so
-that a check-up takes a fraction of a second.
+The module `reference/checkup.py` computes the same measures by the formulas of the papers. This module uses matrix
+products instead. So a check-up (measuring h and z during training) takes a fraction of a second.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from lowlevel_simclr.data.views import Views
 SAMPLE = 512  # held-out images of a check-up; h and z then have 1024 rows
 DRAW = 1  # used with the run's seed, so that these images are drawn differently from those for k-NN
 VIEWS_AT_ONCE = 128  # images whose views go through the encoder at once
-SMALLEST = 3e-7  # singular value / largest one; float32 rows have rounding errors of 1e-7
+SMALLEST = 3e-7  # smallest counted singular value / largest one; float32 rows have rounding errors of 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """The held-out images of a run's check-ups. They are the same at each one, and so are their views.
+    """The held-out images that every check-up of a run measures, always with the same random augmentations (views).
 
     Attributes:
         images: (n, H, W, C) uint8.
-        index: (n,) int64, the numbers from which their views are drawn. No training image has these numbers.
+        index: (n,) int64, a number for each image, from which its views are drawn. No training image has such a number.
     """
 
     images: np.ndarray
@@ -64,13 +64,13 @@ def draw_sample(images: DataSet, seed: int, most: int = SAMPLE) -> Sample | None
     Args:
         images: the data set of the run. Labels are not used.
         seed: the seed of the run.
-        most: number of images, or all of them if there are fewer.
+        most: the number of images to draw. If there are fewer, all are taken.
     """
     count, held_out, trained_on = count_sample(images, most), len(images.test.labels), len(images.train.labels)
     if count == 0:
         return None
     rows = np.sort(np.random.default_rng([seed, DRAW]).choice(held_out, count, replace=False))
-    # With --train-on all, the numbers from `trained_on` on are those of the test images.
+    # With --train-on all, the run also trains on the test images, and they have the numbers from `trained_on` on.
     return Sample(np.asarray(images.test.images[rows]), trained_on + held_out + rows)
 
 
@@ -78,8 +78,8 @@ def project_views(encoder: tf.keras.Model, projection: tf.keras.Model, views: Vi
     """Return h and z of both views of each image. The views are those of epoch 0, so they are always the same.
 
     Args:
-        encoder: f.
-        projection: g.
+        encoder: the encoder f.
+        projection: the projection head g.
         views: the function (epoch, index, images) -> views (2N, S, S, C), see `compile_views`.
         sample: n images.
     """
@@ -87,7 +87,7 @@ def project_views(encoder: tf.keras.Model, projection: tf.keras.Model, views: Vi
     at_once = min(VIEWS_AT_ONCE, count)
     parts = []
     for first in range(0, count, at_once):
-        rows = np.arange(first, first + at_once) % count  # the last batch is filled up, so that all use one graph
+        rows = np.arange(first, first + at_once) % count  # the last batch is filled up: all have one size and one graph
         x = views(tf.constant(0, tf.int64), tf.constant(sample.index[rows]), tf.constant(sample.images[rows]))
         parts.append([part.numpy() for part in _project(encoder, projection, x)])
     h, z = (np.stack(each) for each in zip(*parts))  # (batches, 2 at_once, d)
@@ -102,13 +102,13 @@ def _project(encoder: tf.keras.Model, projection: tf.keras.Model, x: tf.Tensor) 
 
 
 def _order_views(parts: np.ndarray, count: int) -> np.ndarray:
-    """Return the rows of all batches (batches, 2b, d) as the first views, then the second views: (2 count, d)."""
+    """Reorder the rows of all batches (batches, 2b, d): all first views, and then all second views, (2 count, d)."""
     pairs = parts.reshape(len(parts), 2, -1, parts.shape[-1])  # (batches, 2, b, d)
     return np.concatenate([pairs[:, view].reshape(-1, parts.shape[-1])[:count] for view in range(2)])
 
 
 def measure_views(projected: Projected) -> dict[str, float]:
-    """Return the measures of h and z, by their names in `run.checkup.MEASURES`.
+    """Return a dict with the measures of h and z. The keys are the names in `run.checkup.MEASURES`.
 
     If h or z has a NaN or infinite number, all measures are NaN.
 

@@ -1,1 +1,1 @@
-"""Writes h (representation) or z (projection) of many images into one file, and finds similar images by these rows."""
+"""Writes the encoder outputs (h) or projections (z) of many images into a file, and finds similar images with them."""

@@ -1,9 +1,10 @@
-"""The encoder of a run as a function from images to rows (h or z), and the shape in which it sees images.
+"""Makes the encoder of a run into a function from images to rows (h or z), and reads which image shape it expects.
 
-An image is read in the same way as the images of the run's folder (`data/image_file.py`). It is turned upright, keeps
-its channels, and is scaled and cut to the shape in which an evaluation of the run sees its images (data.json). Then it
-goes through the test transform, in float32, as in the evaluation and in `encoder.keras`. So an image of the run's
-folder has the same h here as in the evaluation.
+A row is the output of the encoder (h) or of the projection head behind it (z) for one image. An image is read in the
+same way as the training images of the run (`data/image_file.py`): it is turned upright, converted to the run's number
+of channels, and scaled and cut to the shape that an evaluation of the run uses (data.json). Then it goes through the
+test transform (scaling and resizing), in float32, as in the evaluation and in `encoder.keras`. So a training image of
+the run has the same h here as in the evaluation.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ def make_embedder(folder: Path, model: ModelConfig, scaling: PixelScaling, chann
         folder: the run folder.
         model: the settings of the encoder and the projection head.
         scaling: the scaling of the pixels.
-        channels: C.
+        channels: the number of channels of an image (C).
         output: "h" or "z".
 
     Raises:
-        RunError: if there is no checkpoint, or if it is from another model.
+        RunError: if there is no checkpoint, or if its weights do not fit these settings.
     """
     precision.set_precision("float32")
     f = encoder.build_encoder(model.encoder, model.stem, model.image_size, channels)
@@ -72,7 +73,7 @@ def make_embedder(folder: Path, model: ModelConfig, scaling: PixelScaling, chann
 
 
 def read_stored_shape(folder: Path) -> image_file.Shape:
-    """Return the shape in which the run stored its images, from its data.json.
+    """Return the shape of the images that the run was trained on, from its data.json.
 
     Args:
         folder: the run folder.
@@ -96,6 +97,6 @@ def read_stored_shape(folder: Path) -> image_file.Shape:
 
 
 def read_bounds(folder: Path) -> image_file.Bounds | None:
-    """Return the largest size of the run's images from its data.json, or None if all images have one shape."""
+    """Return the largest size of the run's images from its data.json, or None if all images have the same shape."""
     noted = (results.read_data(folder) or {}).get("frames")
     return image_file.Bounds(noted["shorter"], noted["longer"]) if noted else None

@@ -1,4 +1,4 @@
-"""The images that a user names for `embed`: files, folders, or any data set. They are found as training finds them."""
+"""Finds the images that a user names for the command `embed`, by the rules of training: files, folders, data sets."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Given(NamedTuple):
 
     Attributes:
         source: the images in the order given. The files of a folder are sorted by name.
-        labels: the name of the class of each image, or an empty text. It has no entries if no image has a class.
-        left_out: the entries of folders that are not used, each with the reason: folders that cannot be listed, run
-            folders, and images of kinds that this package does not read.
-        notes: sentences about labels that are not known.
-        arrays: descriptions of the images that are not in files, with a hash.
+        labels: for each image, the name of its class, or an empty text. If no image has a class, the sequence is empty.
+        left_out: the paths in the folders that are not used, each with the reason. These are folders that cannot be
+            listed, run folders, and images in formats that this package does not read.
+        notes: sentences for the user that say why labels are missing.
+        arrays: descriptions, with a hash, of the data sets whose images are arrays and not files.
     """
 
     source: Encoded
@@ -46,7 +46,7 @@ class Given(NamedTuple):
 
 
 def find_given(paths: Sequence[Path], own: Request | None = None) -> Given:
-    """Return the given files, and the images in the given folders and data sets, as training finds them.
+    """Return the given files, and the images that training would find in the given folders and data sets.
 
     Args:
         paths: paths of files or folders, or data sets as `--dataset` takes them, such as list:FILE or shapes.
@@ -72,7 +72,7 @@ def find_given(paths: Sequence[Path], own: Request | None = None) -> Given:
 
 
 def _find_one(path: Path, own: Request | None) -> Given:
-    """Return the images of one path or data set. Each image has an entry in `labels`."""
+    """Return the images of one path or data set. `labels` has an entry for each image, which may be an empty text."""
     name = str(path)
     there = os.path.lexists(path)
     if (name in DATASETS or name.startswith("npz:")) and not there:
@@ -91,7 +91,7 @@ def _find_pictures(request: Request) -> Given:
 
 
 def _draw_arrays(request: Request) -> Given:
-    """Return the images of a data set of arrays: the train split, and then the test split.
+    """Return the images of a data set that consists of arrays: first the training split, then the test split.
 
     Raises:
         EmbedError: if the images have 2 or 4 channels.
@@ -115,7 +115,7 @@ def _name_labels(images: DataSet, split: Split) -> list[str]:
 
 
 def _is_folder(path: Path) -> bool:
-    """Return whether a path is a folder and not a file.
+    """Return True if a path is a folder, and False if it is a file.
 
     Raises:
         EmbedError: if it is neither a folder nor a file, or cannot be accessed.
@@ -139,8 +139,8 @@ def hash_given(given: Given) -> str:
 
 
 def _identify(name: str) -> tuple[int, int] | None:
-    """Return the size and the modification time of the file of an image, or None if it has none."""
-    for path in (name, name.rpartition("#")[0]):  # the name of a record is that of its file, and #NUMBER
+    """Return the size and the modification time of an image's file, or None if the image is not in a file."""
+    for path in (name, name.rpartition("#")[0]):  # an image inside a larger file is named FILE#NUMBER
         try:
             status = os.stat(path)
             return status.st_size, status.st_mtime_ns

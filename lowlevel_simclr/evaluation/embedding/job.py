@@ -1,4 +1,4 @@
-"""The rows (h or z) of many images: computed part by part, and read again from the parts."""
+"""Computes the rows (encoder output h or projection z) of many images part by part, and reads them from these parts."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class NothingRead(EmbedError):
 
 
 class Embedding:
-    """The rows of all images that could be read, in their order. They are read from the parts whenever needed."""
+    """The rows of all readable images, in the order of the images. Each access reads them from the part files."""
 
     def __init__(self, job: Job, parts: PartFolder) -> None:
-        """Take the complete parts.
+        """Use the parts, which must all have been computed.
 
         Raises:
             NothingRead: if no image could be read.
@@ -61,7 +61,7 @@ class Embedding:
         self.job, self._parts = job, parts
         found = [parts.load_places(number) for number in range(len(parts.list_ranges()))]
         self.bad = [(job.given.source.name(place), reason) for part in found for place, reason in part.bad]
-        self._places = np.concatenate([part.places for part in found])  # (n,), where each row is in the source
+        self._places = np.concatenate([part.places for part in found])  # (n,), the image position of each row
         if not len(self._places):
             count, (name, reason) = len(job.given.source), self.bad[0]
             raise NothingRead(f"None of the {count} images could be read. First problem: {name}: {reason}.")
@@ -88,7 +88,7 @@ class Embedding:
         return (part.rows for part in self._parts.load_all() if len(part.rows))
 
     def store_rows(self) -> NDArray[np.float32]:
-        """Return all rows, scaled to length 1, as an array that reads from a file beside the parts.
+        """Write all rows, scaled to length 1, into a file beside the parts. Return an array that reads from this file.
 
         Raises:
             OSError: if that file cannot be written.
@@ -96,7 +96,7 @@ class Embedding:
         return store_rows(self._parts.choose_scratch(), self.read_rows(), len(self), self.width)
 
     def make_table(self) -> Table:
-        """Return the rows with the names of their images."""
+        """Return the rows together with the names of their images."""
         return Table(self.job.output, len(self), self.width, bool(self.job.given.labels), self._read_blocks)
 
     def _read_blocks(self) -> Iterator[Block]:

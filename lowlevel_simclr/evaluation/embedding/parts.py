@@ -1,8 +1,9 @@
-"""The parts of an embedding on the disk. A program that was stopped continues after the last complete part.
+"""Stores the computed rows of images in parts on the disk. A program that was stopped computes only the missing parts.
 
-FILE.parts/ holds one file for each thousand images, and job.json. That file says what the parts were made from: the
-encoder, the images and the settings. Parts that were made from something else are not used. Each file is written either
-completely or not at all. The folder is removed when FILE is complete.
+While the output FILE is not complete, the folder FILE.parts/ holds one file for each thousand images, and job.json. The
+file job.json says what the parts were made from: the encoder, the images and the settings. Parts that were made from
+anything else are not used. Each file is written either completely or not at all. When FILE is complete, the folder is
+removed.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _JOB, _LOCK = "job.json", "lock"
 
 
 class PartFolder:
-    """The parts of one embedding. `open_parts` makes it."""
+    """The folder with the parts of one output file. `open_parts` creates it."""
 
     def __init__(self, place: Path, count: int) -> None:
-        """Take the folder and the number of images."""
+        """Store the folder and the number of images."""
         self.place, self.count, self.removed = place, count, False
 
     def list_ranges(self) -> list[range]:
-        """Return the positions of the images of each part."""
+        """Return for each part the range of the positions of its images."""
         return [range(first, min(first + PART, self.count)) for first in range(0, self.count, PART)]
 
     def find_missing(self) -> list[int]:
@@ -79,11 +80,14 @@ class PartFolder:
         return map(self.load, range(len(self.list_ranges())))
 
     def choose_scratch(self) -> Path:
-        """Return the path of a file that is removed with the parts."""
+        """Return the path of a temporary file in the folder. It is removed together with the parts."""
         return self.place / "rows.npy"
 
     def remove(self) -> None:
-        """Remove the parts. The folder is removed when it is closed, unless the user has put other files into it."""
+        """Remove the parts.
+
+        `open_parts` then removes the folder at its end, if the user has put no other files into it.
+        """
         for path in [*self.place.glob("part-*.npz*"), self.choose_scratch(), *self.place.glob(f"{_JOB}*")]:
             path.unlink(missing_ok=True)
         self.removed = True
@@ -115,15 +119,15 @@ def _parse_bad(stored: np.ndarray) -> list[tuple[int, str]]:
 
 @contextlib.contextmanager
 def open_parts(out: Path, job: Mapping[str, Any], count: int) -> Iterator[PartFolder]:
-    """Open the parts of a file. Only one process at a time can have them open.
+    """Open the parts of an output file. Only one process at a time can have them open.
 
     Args:
-        out: the file that is to be written.
+        out: the output file that is to be written.
         job: what the parts are made from, as JSON values.
         count: the number of images.
 
     Yields:
-        The parts. Those that an earlier process has computed for the same job are already there.
+        The folder of the parts. It holds the parts that an earlier process has computed for the same job.
 
     Raises:
         EmbedError: if another process has them open.
@@ -143,5 +147,5 @@ def open_parts(out: Path, job: Mapping[str, Any], count: int) -> Iterator[PartFo
     finally:
         if parts.removed:
             with contextlib.suppress(OSError):  # another process may have opened the parts
-                (place / _LOCK).unlink()  # not earlier, because Windows keeps an open file
+                (place / _LOCK).unlink()  # only after the lock is released: Windows does not delete an open file
                 place.rmdir()

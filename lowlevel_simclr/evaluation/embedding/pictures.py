@@ -1,4 +1,4 @@
-"""Draws rows of small images with a caption below each: neighbours of photographs, and pairs that are nearly the same.
+"""Draws rows of small images with a caption below each: an image with its most similar images, or near-duplicate pairs.
 
 Each picture is written as PNG and as SVG.
 """
@@ -28,7 +28,7 @@ LONGEST_NAME = 17  # characters below an image
 
 
 class Tile(NamedTuple):
-    """An image (H, W, C) uint8 with one or three channels, its name, and a text of its own."""
+    """An image (H, W, C) uint8 with one or three channels, its name, and an optional text above the name."""
 
     pixels: NDArray[np.uint8]
     name: str
@@ -40,9 +40,9 @@ def draw_tiles(path: Path, rows: Sequence[Sequence[Tile]], headings: Sequence[st
 
     Args:
         path: the PNG file. The SVG file has the same name with the ending .svg.
-        rows: the images of each row, equally many.
-        headings: the text above each column of images. An empty text leaves a column without one.
-        columns: rows that stand side by side.
+        rows: the images of each row. All rows have the same number of images.
+        headings: the text above each column of images. A column with an empty text has no heading.
+        columns: the number of rows that are drawn side by side.
 
     Raises:
         OSError: if a file cannot be written.
@@ -72,14 +72,14 @@ def draw_tiles(path: Path, rows: Sequence[Sequence[Tile]], headings: Sequence[st
 
 
 def _fit(pixels: NDArray[np.uint8], x: float, y: float) -> tuple[float, float, float, float]:
-    """Return where an image is drawn, in its own aspect in a square of SIDE: left, right, bottom, top."""
+    """Fit an image into a square of SIDE pixels. Return its left, right, bottom and top edge."""
     height, width = (extent * SIDE / max(pixels.shape[:2]) for extent in pixels.shape[:2])
     left, top = x + (SIDE - width) / 2, y + (SIDE - height) / 2
     return left, left + width, top + height, top
 
 
 def _make_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image (H, W, C) in three channels, at most as large as twice a tile."""
+    """Return an image (H, W, C) with three channels, reduced to at most 2 SIDE x 2 SIDE pixels."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
     image.thumbnail((2 * SIDE, 2 * SIDE), Image.Resampling.BOX)
     return np.asarray(image)

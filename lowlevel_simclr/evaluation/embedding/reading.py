@@ -1,8 +1,8 @@
-"""Decodes images in threads while the encoder works, and puts them through the encoder in batches of one size.
+"""Decodes images in threads while the encoder works, and passes them through the encoder in batches of equal size.
 
-Every batch has the same number of images, so TensorFlow traces the encoder once. Black images fill up the last batch of
-a part. Which images share a batch follows from their positions alone. So a program that was stopped and
-continues computes the same bytes.
+Every batch has the same number of images, so TensorFlow traces the encoder once. The last batch of a part is filled up
+with black images. Which images share a batch depends only on their positions. So a program that was stopped and started
+again computes exactly the same bytes as one that was not stopped.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Part(NamedTuple):
 
 
 def choose_decoder(shape: image_file.Shape, bounds: image_file.Bounds | None) -> Decode:
-    """Return the function that decodes the bytes of a file as the evaluation of the run sees its images.
+    """Return the function that decodes the bytes of an image file in the same way as the evaluation of the run.
 
     Args:
         shape: the shape of an image.
-        bounds: the bounds of the images of the run, or None if they fill the shape.
+        bounds: the largest size of the run's images, or None if all of them have exactly this shape.
     """
     if bounds is None:
         return lambda content: image_file.read_pixels(content, shape)
@@ -70,7 +70,10 @@ def choose_decoder(shape: image_file.Shape, bounds: image_file.Bounds | None) ->
 
 
 def read_chunks(source: Encoded, decode: Decode, ranges: Iterable[range]) -> Iterator[Chunk]:
-    """Decode images in threads, a few chunks ahead. Yield one chunk for each range of positions, in order."""
+    """Yield one chunk of decoded images for each range of positions, in order.
+
+    Threads decode the next few chunks in advance.
+    """
 
     def read(places: range) -> Chunk:
         chunk = Chunk([], [], [])
@@ -96,14 +99,14 @@ def read_chunks(source: Encoded, decode: Decode, ranges: Iterable[range]) -> Ite
 
 
 def count_images(chunks: Iterable[Chunk], update: Callable[[int], object]) -> Iterator[Chunk]:
-    """Yield the chunks, and call `update` with the number of images of each one."""
+    """Yield the chunks. After each one, call `update` with its number of images."""
     for chunk in chunks:
         yield chunk
         update(len(chunk.places) + len(chunk.bad))
 
 
 def split_range(places: range, length: int) -> list[range]:
-    """Return a range in pieces of `length`. The last one may be shorter.
+    """Split a range into pieces of `length`. The last piece may be shorter.
 
     Examples:
         >>> split_range(range(2, 7), 2)
@@ -123,7 +126,7 @@ def compute_part(chunks: Iterable[Chunk], embed: Embed, batch_size: int) -> Part
     Args:
         chunks: the images.
         embed: the function from images (B, H, W, C) uint8 to rows (B, d).
-        batch_size: B of every call.
+        batch_size: the number of images in every call of `embed` (B).
 
     Raises:
         EmbedError: if a row is NaN or infinite.
@@ -162,7 +165,7 @@ def compute_all(source: Encoded, decode: Decode, embed: Embed, batch_size: int |
         source: the images.
         decode: the function from the bytes of a file to pixels (H, W, C) uint8.
         embed: the function from images (B, H, W, C) uint8 to rows (B, d).
-        batch_size: B of every call, see `choose_batch_size`.
+        batch_size: the number of images in every call of `embed` (B). Default: see `choose_batch_size`.
 
     Raises:
         EmbedError: see `compute_part`.

@@ -1,7 +1,7 @@
-"""Finds the rows (h of images) nearest to other rows, and pairs of rows that are nearly the same, by cosine similarity.
+"""Finds the nearest neighbours of rows (encoder outputs), and pairs of nearly equal rows, by cosine similarity.
 
 The rows are read block by block, and the similarities of two blocks are one matrix product. So the memory does not grow
-with the number of rows. The time of `find_pairs` grows with the square of that number.
+with the number of rows. The time of `find_pairs` grows with the square of the number of rows.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 
 BLOCK = 2048  # rows in a block; the similarities of two blocks take 16 MiB
 MOST_PAIRS = 1_000_000  # pairs that are kept
-ROUNDING = 1e-6  # the similarity of equal rows in float32 differs from 1 by less
-SAMPLED = 10_000  # random pairs to compare with
+ROUNDING = 1e-6  # the computed float32 similarity of two equal rows differs from 1 by less than this
+SAMPLED = 10_000  # random pairs in `sample_similarities`
 
 
 class Nearest(NamedTuple):
-    """The rows that are nearest to each query.
+    """The rows that are nearest to each of q query rows.
 
     Attributes:
         places: (q, k) positions of rows, the nearest first.
@@ -37,9 +37,10 @@ class Pairs(NamedTuple):
     """Pairs of rows that are at least as similar as a threshold, the most similar first.
 
     Attributes:
-        places: (p, 2) positions, the smaller one first.
+        places: (p, 2) positions of the two rows, the smaller position first.
         similarities: (p,) float32, cosine.
-        found: the number of all such pairs. At most MOST_PAIRS are in `places`, the most similar ones.
+        found: the number of all such pairs. If it is larger than MOST_PAIRS, `places` has only the MOST_PAIRS most
+            similar pairs.
     """
 
     places: NDArray[np.int64]
@@ -54,12 +55,12 @@ def normalise_rows(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def find_nearest(queries: NDArray[np.float32], blocks: Iterable[NDArray[np.float32]], count: int) -> Nearest:
-    """Return the rows that are nearest to each query.
+    """Return the rows that are nearest to each query row.
 
     Args:
         queries: (q, d).
         blocks: the rows to search, in blocks (m, d).
-        count: k, or the number of rows if there are fewer.
+        count: the number of neighbours to return (k). If there are fewer rows, all are returned.
 
     Examples:
         >>> rows = np.array([[1, 0], [0, 2], [3, 3]], np.float32)
@@ -82,7 +83,7 @@ def find_nearest(queries: NDArray[np.float32], blocks: Iterable[NDArray[np.float
 
 
 def store_rows(path: Path, blocks: Iterable[NDArray[np.float32]], count: int, width: int) -> NDArray[np.float32]:
-    """Write rows of length 1 into a file, and return them as an array that reads from the file.
+    """Scale rows to length 1, write them into a file, and return them as an array that reads from the file.
 
     Args:
         path: the file to write.
@@ -125,11 +126,11 @@ class _BestPairs:
 
     def __init__(self, threshold: float) -> None:
         self._least, self._found = np.float32(threshold - ROUNDING), 0
-        self._enough = self._least  # rises when there are too many pairs
+        self._enough = self._least  # the least similarity that is still kept; it rises when there are too many pairs
         self._kept = [Pairs(np.zeros((0, 2), np.int64), np.zeros(0, np.float32), 0)]
 
     def add(self, similarity: NDArray[np.float32], first: int, second: int) -> None:
-        """Take the similarities (m, k) of two blocks of rows, which begin at `first` and at `second`."""
+        """Add the similarities (m, k) of two blocks of rows. The blocks begin at the rows `first` and `second`."""
         if first == second:
             similarity = np.where(np.tri(len(similarity), dtype=bool), np.float32(-2), similarity)
         self._found += int(np.count_nonzero(similarity >= self._least))
@@ -151,7 +152,9 @@ class _BestPairs:
 
 
 def sample_similarities(rows: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
-    """Return the cosine similarities of random pairs of rows, sorted. A useful threshold lies above nearly all of them.
+    """Return the sorted similarities of random pairs of rows.
+
+    A useful threshold for `find_pairs` lies above most of them.
 
     Args:
         rows: (n, d) of length 1, at least two.

@@ -1,4 +1,7 @@
-"""Writes rows with the names of their images as npz, CSV or Parquet. Only a few thousand rows are in memory at once."""
+"""Writes rows and the names of their images as npz, CSV or Parquet.
+
+Only a few thousand rows are in memory at a time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from lowlevel_simclr.evaluation.embedding.given import EmbedError
 from lowlevel_simclr.runtime.files import write_atomically
 from lowlevel_simclr.runtime.progress_bar import open_bar
 
-GROUPED = 8192  # least rows of a row group of Parquet
+GROUPED = 8192  # smallest number of rows in a row group of a Parquet file
 
 
 class Block(NamedTuple):
@@ -29,12 +32,12 @@ class Block(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The rows of images, and their names.
+    """The rows (h or z) of images, and the names of the images.
 
     Attributes:
         output: the name of the rows, "h" or "z".
-        count: n.
-        width: d.
+        count: the number of rows (n).
+        width: the number of values in a row (d).
         has_labels: whether any image has a label.
         read_blocks: returns an iterator over the blocks, from the first row to the last. It is called several times.
     """
@@ -75,7 +78,7 @@ def _read_with_progress(table: Table) -> Iterator[Block]:
 
 
 def write_table(out: Path, table: Table) -> None:
-    """Write a table in the format that the ending of the file names, either completely or not at all.
+    """Write a table in the format that the file's ending stands for. The file is written completely or not at all.
 
     Raises:
         OSError: if the file cannot be written.
@@ -109,7 +112,7 @@ def _write_array(
     shape: tuple[int, ...],
     blocks: Iterable[NDArray[np.float32] | list[str]],
 ) -> None:
-    """Write one array of an npz file from its blocks, in the format of `numpy.savez`."""
+    """Write one array of an npz file block by block, in the format of `numpy.savez`."""
     header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         np.lib.format.write_array_header_1_0(member, header)
@@ -121,7 +124,10 @@ def _write_array(
 
 
 def _write_csv(file: BinaryIO, table: Table) -> None:
-    """Write the columns path, label if there are labels, and h0, h1 and so on. A number keeps all digits of float32."""
+    """Write the columns path, label (if there are labels), and h0, h1 and so on.
+
+    Nine digits keep float32 values exactly.
+    """
     numbers = [f"{table.output}{place}" for place in range(table.width)]
     file.write(",".join(["path", *["label"] * table.has_labels, *numbers]).encode() + b"\n")
     pattern = ",".join(["%.9g"] * table.width)
@@ -146,7 +152,7 @@ def make_text(name: str) -> str:
 
 
 def _write_parquet(file: BinaryIO, table: Table) -> None:
-    """Write the columns path, label if there are labels, and h or z, whose values are lists of d float32."""
+    """Write the columns path, label (if there are labels), and h or z. Each h or z is a list of d float32 values."""
     import pyarrow
     import pyarrow.parquet
 
@@ -166,7 +172,7 @@ def _write_parquet(file: BinaryIO, table: Table) -> None:
 
 
 def _join_blocks(blocks: Iterable[Block], least: int) -> Iterator[Block]:
-    """Yield the same rows in larger blocks, of at least `least` rows. Only the last block may be smaller."""
+    """Join blocks into larger ones with at least `least` rows each. Only the last block may be smaller."""
     waiting: list[Block] = []
     for block in blocks:
         waiting.append(block)

@@ -1,1 +1,1 @@
-"""Exports the encoder of a run for other programs: one module for each format, and a test that h stays the same."""
+"""Exports the encoder of a run for other programs. Each format has a module, and each exported file is tested."""

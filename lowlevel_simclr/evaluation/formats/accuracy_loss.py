@@ -15,19 +15,21 @@ from lowlevel_simclr.evaluation.represent import compute_h
 
 
 def measure_accuracy_loss(network: Network, form: Format, folder: Path, weights: str, sample: DataSet | None) -> str:
-    """Return a sentence with two accuracies of 20-NN: on h of the run's encoder, and on h of an exported file.
+    """Return a sentence with two accuracies: that of the run's encoder, and that of an exported file.
 
-    Both splits go through the file, as they would in a program that uses only the file.
+    Both are accuracies of a 20-nearest-neighbour classifier (20-NN) on the encoder's outputs (h). For the second one,
+    the exported file computes h of the training images as well as of the test images, because a program that uses the
+    export has only the file.
 
     Args:
         network: what was exported.
         form: the format.
         folder: the folder with the files.
-        weights: the number type of the weights.
+        weights: the number type of the weights, such as "int8".
         sample: images of both splits with their labels, or None.
 
     Raises:
-        ExportError: if the runtime cannot use the file.
+        ExportError: if the runtime of the format cannot run the file.
     """
     if sample is None:
         return "The loss of accuracy was not measured, because the images have no labels."

@@ -1,4 +1,4 @@
-"""The card of an export: its README.md, with the front matter that Hugging Face reads."""
+"""Writes the model card of an export: a README.md that begins with metadata for Hugging Face (the front matter)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_card(folder: Path, network: Network, form: Format, parity: Parity, weig
         network: what was exported.
         form: the format.
         parity: the comparison of the exported file with the networks of the run.
-        weights: the number type of the weights.
+        weights: the number type of the weights, such as "float16".
         loss: a sentence about the accuracy that is lost with float16 or int8 weights, or "".
 
     Raises:
@@ -44,8 +44,8 @@ def make_card(folder: Path, network: Network, form: Format, parity: Parity, weig
         "## How to load it",
         f"```python\n{_fill_example(form, network)}```",
         "## Is it the encoder of the run?",
-        f"{form.title}, weights in {weights}. It was opened in a process without the package that trained it, and "
-        f"compared with the encoder of the run: {parity.describe()}. {loss}".strip(),
+        f"{form.title}, weights in {weights}. The file was opened in a process without the package that trained it, "
+        f"and compared with the encoder of the run: {parity.describe()}. {loss}".strip(),
         "## Accuracy",
         _describe_accuracy(evaluation),
         *([network.unfinished] if network.unfinished else []),
@@ -54,17 +54,18 @@ def make_card(folder: Path, network: Network, form: Format, parity: Parity, weig
         "## Versions",
         _describe_versions(environment),
         "## Licence",
-        "The card names no licence, because the program does not know it. Whoever publishes the weights decides, "
-        "within what the licence of the data allows. Change `license` at the top then.",
+        "The card names no licence, because the program does not know it. Whoever publishes the weights chooses it, "
+        "within what the licence of the data allows. Then change `license` at the top.",
         "## Limits",
-        "The encoder has seen only images like those of its data set, and it saw no labels. Its representation keeps "
-        "what the views of training kept, so colours and positions may be lost. It was not tested for bias.",
+        "The encoder was trained only on the images of its data set, without labels. Its representation keeps "
+        "only what the random changes of the training images left intact, so colours and positions may be lost. "
+        "It was not tested for bias.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings in the sections of config.json as one mapping."""
+    """Return the settings of all sections of config.json in one dict."""
     sections = [section for section in config.values() if isinstance(section, dict)]
     return {name: value for section in sections for name, value in section.items()}
 
@@ -72,7 +73,7 @@ def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 def _write_front_matter(
     settings: Mapping[str, Any], evaluation: Mapping[str, Any], form: Format, network: Network
 ) -> str:
-    """Return the YAML between two lines of dashes. Strings are written as JSON, which is YAML."""
+    """Return the front matter: YAML between two lines of dashes. Strings are written as JSON, which is valid YAML."""
     lines = [
         f"library_name: {form.library}",
         "pipeline_tag: image-feature-extraction",
@@ -86,7 +87,7 @@ def _write_front_matter(
 
 
 def _list_metrics(dataset: str, evaluation: Mapping[str, Any], encoder: str) -> list[str]:
-    """Return the lines of the model index: the accuracies with their protocols."""
+    """Return the lines of Hugging Face's `model-index`: each accuracy, and the classifier that reached it."""
     found = {"knn": evaluation.get("knn", {}).get("20"), "linear": evaluation.get("linear")}
     metrics = [
         f"      - {{type: accuracy, value: {value:.4f}, name: {json.dumps(METRICS[name])}}}"
@@ -107,7 +108,7 @@ def _list_metrics(dataset: str, evaluation: Mapping[str, Any], encoder: str) -> 
 
 
 def _describe_outputs(network: Network) -> str:
-    """Return what the model takes and returns."""
+    """Return sentences that describe the model's input and output."""
     size, channels = network.encoder.input_shape[1], network.encoder.input_shape[-1]
     if network.preprocessing:
         side = f"{network.image_size} x {network.image_size} pixels" if network.image_size else "any size"
@@ -123,7 +124,7 @@ def _describe_outputs(network: Network) -> str:
 
 
 def _fill_example(form: Format, network: Network) -> str:
-    """Return the example of the format for this input."""
+    """Return the format's example code, with an input of the right shape and type."""
     signature = network.signature
     size, channels = signature.shape[1] or 40, signature.shape[3]
     given = f"np.zeros((2, {size}, {size}, {channels}), np.{signature.dtype.name})"
@@ -131,14 +132,14 @@ def _fill_example(form: Format, network: Network) -> str:
 
 
 def _describe_accuracy(evaluation: Mapping[str, Any]) -> str:
-    """Return the table of results as the run printed it, or a sentence."""
+    """Return the table of results as the run printed it, or a sentence if there are no results."""
     if not any(name.startswith(PROTOCOLS) for name in evaluation):
         return "The run was not evaluated with labels."
     return f"```\n{format_table(evaluation)}\n```\n\nThe test transform: {evaluation.get('transform', 'not recorded')}."
 
 
 def _describe_recipe(settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """Return the data and the settings as a list."""
+    """Return the data and the settings as a Markdown list."""
     counts = data.get("counts") or {}
     images = ", ".join(f"{name}: {count}" for name, count in counts.items() if isinstance(count, int))
     lines = [f"dataset: {settings['dataset']}" + (f" ({images} images)" if images else "")]

@@ -1,4 +1,4 @@
-"""The description of an export format, and the error of an export."""
+"""The description of an export format, and the error that a failed export raises."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from lowlevel_simclr.evaluation.formats.network import Network
 
 
 class ExportError(OneLineError, RuntimeError):
-    """The encoder cannot be exported, or the file gives another h. The message says why and what to do."""
+    """The export failed, or the exported file computes other outputs than the encoder. The message says what to do."""
 
 
 class Format(NamedTuple):
-    """A format of files for other programs.
+    """A file format for other programs, and how to write, check and load such files.
 
     Attributes:
         title: the name of the format, for the README.md of the export.
         modules: the modules that writing and reading the format needs besides TensorFlow.
-        install: the arguments of `pip install` for these modules.
+        install: the package names to give to `pip install` for these modules.
         library: the name of the library in Hugging Face's front matter.
-        write: writes the files into a folder: (network, folder, number type of the weights).
-        reader: Python code that defines `represent(given)`, from an array to {"h": (n, d), ...}. The code finds the
+        write: function that writes the files. It is called with the network, the folder and the number type of the
+            weights.
+        reader: Python code that defines a function `represent(given)`. It takes an array of images and returns a dict
+            with the encoder's outputs "h" (n, d), and "z" if the file has the projection head. The code finds the
             folder in `sys.argv[1]`. It runs in a process that cannot import this package.
-        example: how a person loads the files, as Python code.
+        example: Python code that shows users how to load the files.
     """
 
     title: str

@@ -1,6 +1,7 @@
-"""The networks to export: the encoder, with or without its preprocessing and the projection head.
+"""Prepares the networks for export: the encoder, with or without its preprocessing and the projection head.
 
-Not here: the formats. All formats start from the Keras model of `build_model`, so that all files compute the same.
+The modules `to_*.py` write the formats. All of them except PyTorch convert the Keras model that `build_model` returns.
+So all these files do the same computation.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class Network:
     """The networks of a run, and the choice of the parts to export.
 
     Attributes:
-        encoder: f, (B, S, S, C) -> (B, d), float32.
-        head: g, (B, d) -> (B, d'), float32. With None, the export has no projection head.
+        encoder: the encoder f, (B, S, S, C) -> h (B, d), float32.
+        head: the projection head g, h (B, d) -> z (B, d'), float32. With None, the export has no projection head.
         scaling: the scaling of the pixels.
         preprocessing: whether the model takes images (B, H, W, C) uint8 and resizes and scales them. Otherwise the
             model takes views (B, S, S, C) float32, which are already resized and scaled.
@@ -60,7 +61,10 @@ class Network:
 
 
 def build_model(network: Network) -> tf.keras.Model:
-    """Return a Keras model in Keras's own layers: images or views to h, or to {"h": ..., "z": ...}."""
+    """Return a Keras model that has only Keras's own layers.
+
+    It maps images or views to h, or to {"h": ..., "z": ...} if the network has a projection head.
+    """
     given = tf.keras.Input(network.signature.shape[1:], dtype="float32", name=network.input_name)
     x = find_transform(network.encoder, network.scaling)(given) if network.preprocessing else given
     h = build_stock_twin(network.encoder)(x)
@@ -69,7 +73,7 @@ def build_model(network: Network) -> tf.keras.Model:
 
 
 def make_function(model: tf.keras.Model, network: Network) -> Any:
-    """Return a `tf.function` of the model of `build_model`, with the names, shapes and types of the network."""
+    """Return a `tf.function` that calls a model of `build_model`, with the input and outputs that `network` names."""
 
     def compute(given: tf.Tensor) -> dict[str, tf.Tensor]:
         found = model(tf.cast(given, tf.float32), training=False)
@@ -79,7 +83,7 @@ def make_function(model: tf.keras.Model, network: Network) -> Any:
 
 
 def name_input(compute: Callable[[tf.Tensor], dict[str, tf.Tensor]], network: Network) -> Any:
-    """Return a `tf.function` of `compute` whose input has the name, the shape and the type of the network's."""
+    """Return `compute` as a `tf.function` whose input has the name, shape and type of the network's `signature`."""
     # TensorFlow names the input of a signature after the parameter.
     by_name = (lambda images: compute(images)) if network.preprocessing else (lambda views: compute(views))
     return tf.function(by_name, input_signature=[network.signature], autograph=False)
@@ -93,7 +97,8 @@ def list_variables(model: tf.keras.Model) -> list[tf.Variable]:
 def compute_reference(network: Network, images: np.ndarray) -> dict[str, np.ndarray]:
     """Return the outputs of the networks for images (n, H, W, C) uint8, computed on the CPU in full float32.
 
-    A GPU would round the inputs of a product to 10 bits (TF32). The comparison would then show these errors too.
+    A GPU would round the inputs of matrix products to 10 bits of mantissa (TF32). These rounding errors would then also
+    count as differences of the exported file.
     """
     with tf.device("/CPU:0"):
         views = find_transform(network.encoder, network.scaling)(tf.constant(images))
@@ -103,7 +108,7 @@ def compute_reference(network: Network, images: np.ndarray) -> dict[str, np.ndar
 
 
 def prepare_input(network: Network, images: np.ndarray) -> np.ndarray:
-    """Return images (n, H, W, C) uint8 as the exported model takes them: as they are, or as views float32."""
+    """Return the input of the exported model: the images (n, H, W, C) uint8, or views made of them, float32."""
     if network.preprocessing:
         return images
     return find_transform(network.encoder, network.scaling)(tf.constant(images)).numpy()

@@ -1,6 +1,6 @@
-"""Checks that an exported file computes the same as the networks of the run.
+"""Checks that an exported file computes the same outputs as the networks of the run.
 
-The runtime of the format opens the file, in a process that cannot import this package.
+The format's own runtime, such as onnxruntime, runs the file in a process that cannot import this package.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 from lowlevel_simclr.evaluation.formats.form import ExportError, Format
 from lowlevel_simclr.evaluation.formats.network import Network, compute_reference, prepare_input
 
-COUNT = 64  # images that are compared
-# The largest accepted difference, relative to the largest entry. In float32 only rounding differs. A float16 weight is
-# rounded by up to 2^-11, and the fifty layers of a ResNet-50 add up such errors as a random walk: 2^-11 x sqrt(50) =
-# 0.0035. An int8 weight is rounded by up to 1/254 of the largest weight in its channel, and the inputs of each layer
-# are rounded as well.
+COUNT = 64  # images whose outputs are compared
+# The largest accepted difference of an output, relative to its largest entry, for each number type of the weights. With
+# float32 weights, only rounding differs. A float16 weight is rounded by up to 2^-11, and the fifty layers of a
+# ResNet-50 add up such errors as a random walk: 2^-11 x sqrt(50) = 0.0035. An int8 weight is rounded by up to 1/254 of
+# the largest weight in its channel, and the inputs of each layer are rounded as well.
 BOUNDS = {"float32": 1e-5, "float16": 5e-3, "int8": 0.1}
 
 BEGINNING = """
@@ -38,7 +38,7 @@ np.savez(sys.argv[3], **{f"{name}/{output}": rows for name in found for output, 
 
 
 class Parity(NamedTuple):
-    """How far the file is from the networks of the run.
+    """How much the outputs of the file differ from those of the run's networks.
 
     Attributes:
         largest: the largest difference of each output, relative to the largest entry of the output.
@@ -51,7 +51,7 @@ class Parity(NamedTuple):
     sizes: list[tuple[int, int]]
 
     def describe(self) -> str:
-        """Return one line for people."""
+        """Return the differences and the bound as one line of text."""
         values = ", ".join(f"{name}: {value:.1e}" for name, value in self.largest.items())
         sizes = " and ".join(f"{width}x{height}" for height, width in self.sizes)
         return (
@@ -61,16 +61,16 @@ class Parity(NamedTuple):
 
 
 def measure_parity(network: Network, form: Format, folder: Path, weights: str) -> Parity:
-    """Compare the files in a folder with the networks of the run, on images of `draw_images`.
+    """Compare the outputs of the exported files with those of the run's networks, on images from `draw_images`.
 
     Args:
         network: what was exported.
         form: the format.
         folder: the folder with the files.
-        weights: the number type of the weights, which decides the bound.
+        weights: the number type of the weights. The bound on the difference depends on it.
 
     Raises:
-        ExportError: if the difference is above the bound, or if the runtime cannot use the file.
+        ExportError: if the difference is above the bound, or if the format's runtime cannot run the file.
     """
     images = draw_images(network)
     given = {name: prepare_input(network, each) for name, each in images.items()}
@@ -93,10 +93,12 @@ def measure_parity(network: Network, form: Format, folder: Path, weights: str) -
 
 
 def draw_images(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draw 64 images of coloured squares with noise, in the size that the file takes, or in two sizes if it takes any.
+    """Draw 64 images of coloured squares with noise.
+
+    All images have the size that the file takes. If it takes any size, they have two different sizes.
 
     Returns:
-        Arrays (n, H, W, C) uint8 by name.
+        A dict from a name, such as "images0", to an array (n, H, W, C) uint8.
     """
     size = network.encoder.input_shape[1]
     given = network.image_size
@@ -110,7 +112,7 @@ def draw_images(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def _draw(random: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """Draw images (n, H, W, C) uint8 of squares of 5 pixels with noise."""
+    """Draw images (n, H, W, C) uint8 that consist of squares of 5x5 pixels, with noise."""
     count, height, width, channels = shape
     squares = random.integers(0, 256, (count, height // 5 + 1, width // 5 + 1, channels))
     pixels = squares.repeat(5, axis=1).repeat(5, axis=2)[:, :height, :width]
@@ -118,25 +120,25 @@ def _draw(random: np.random.Generator, shape: tuple[int, int, int, int]) -> np.n
 
 
 def run_elsewhere(form: Format, folder: Path, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the outputs of the exported files for some arrays, from a process that cannot import this package.
+    """Run the exported files on some arrays, in a process that cannot import this package, and return the outputs.
 
     Args:
         form: the format.
         folder: the folder with the files.
-        given: the arrays by name.
+        given: a dict from names to arrays.
 
     Returns:
-        The outputs by "name/output", such as "images0/h".
+        A dict from "name/output", such as "images0/h", to the outputs.
 
     Raises:
-        ExportError: if the process fails. The message has its last line.
+        ExportError: if the process fails. The message contains the last line of its error output.
     """
     program = BEGINNING + form.reader + END
     with tempfile.TemporaryDirectory() as place:
-        arrays: dict[str, Any] = dict(given)  # for NumPy's type hints, a name could be allow_pickle
+        arrays: dict[str, Any] = dict(given)  # for NumPy's type hints: a name may be allow_pickle
         np.savez(Path(place, "given.npz"), **arrays)
         command = [sys.executable, "-c", program, str(folder.absolute()), "given.npz", "found.npz"]
-        # The process gets no GPU, so that no input of a product is rounded from 24 bits to fewer.
+        # The process gets no GPU, because a GPU may round the inputs of matrix products to fewer bits than float32 has.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
         if done.returncode != 0:
@@ -150,7 +152,7 @@ def run_elsewhere(form: Format, folder: Path, given: Mapping[str, np.ndarray]) -
 
 
 def _compare(found: np.ndarray, expected: np.ndarray) -> float:
-    """Return the largest difference, relative to the largest entry: infinite if the shapes differ, NaN if h is NaN."""
+    """Return the largest difference, relative to the largest entry. It is infinite if the shapes differ."""
     if found.shape != expected.shape:
         return float("inf")
     return float(np.abs(found - expected).max() / np.abs(expected).max())

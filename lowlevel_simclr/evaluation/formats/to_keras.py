@@ -1,4 +1,4 @@
-"""The encoder as files of Keras: `encoder.keras`, and the three files that Keras reads from an `hf://` address."""
+"""Exports the encoder as `encoder.keras`, and as the three files that Keras 3 loads from Hugging Face (`hf://`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ h = encoder.predict({given}, verbose=0)
 
 
 def write_keras(network: Network, folder: Path, weights: str) -> None:
-    """Write `encoder.keras`. With Keras 3, also write the three files that it contains, for `hf://` addresses."""
+    """Write `encoder.keras`.
+
+    With Keras 3, also unpack the three files in it, because Keras loads those from `hf://`.
+    """
     path = save_encoder(folder, build_model(network))
     if find_keras_generation() == 3:
         with zipfile.ZipFile(path) as archive:

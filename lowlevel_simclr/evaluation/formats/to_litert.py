@@ -1,4 +1,4 @@
-"""The encoder as a LiteRT file (the new name of TensorFlow Lite), for phones and small machines."""
+"""Exports the encoder as a LiteRT file, for phones and small machines. LiteRT is the new name of TensorFlow Lite."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def write_litert(network: Network, folder: Path, weights: str) -> None:
     Args:
         network: what is exported.
         folder: the folder to write into.
-        weights: float32, float16 (half the size), or int8 (a quarter of the size, and integer products).
+        weights: "float32", "float16" (half the size), or "int8" (a quarter of the size; products are computed with
+            integers).
     """
     function = _freeze(make_function(build_model(network), network), network)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], tf.Module())
@@ -50,7 +51,7 @@ def write_litert(network: Network, folder: Path, weights: str) -> None:
 def _freeze(function: Any, network: Network) -> Any:
     """Return a function whose weights are constants.
 
-    TensorFlow 2.21 converts a function of Keras 3's variables to a file without the weights, whose h is NaN.
+    If the weights are variables of Keras 3, TensorFlow 2.21 leaves them out of the file, and the file computes NaN.
     """
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
 

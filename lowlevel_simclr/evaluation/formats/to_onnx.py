@@ -1,4 +1,4 @@
-"""The encoder as an ONNX file, for onnxruntime and every other program that reads ONNX."""
+"""Exports the encoder as an ONNX file, for onnxruntime and every other program that reads ONNX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lowlevel_simclr.evaluation.formats.form import Format
 from lowlevel_simclr.evaluation.formats.network import Network, build_model, make_function
 
 FILE = "encoder.onnx"
-OPSET = 17  # onnxruntime 1.12 (2022) and later read it
+OPSET = 17  # version of ONNX's operators; onnxruntime 1.12 (2022) and later read it
 
 READER = """
 import onnxruntime

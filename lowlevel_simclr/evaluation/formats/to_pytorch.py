@@ -1,4 +1,4 @@
-"""The encoder as a module of PyTorch: `encoder.py`, a list of its layers, and its weights as safetensors."""
+"""Exports the encoder to PyTorch: a program `encoder.py`, a list of the layers, and the weights as safetensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ layers = tf.keras.layers
 Options = dict[str, Any]
 
 PROGRAM = Path(__file__).with_name("torch_program.py")  # copied to encoder.py; this package does not import it
-HEAD = "head."  # in front of the names of the projection head's layers
+HEAD = "head."  # the beginning of the names of the projection head's layers
 
 READER = """
 sys.path.insert(0, sys.argv[1])
@@ -49,8 +49,9 @@ h = encoder(torch.from_numpy({name}).permute(0, 3, 1, 2))
 def write_pytorch(network: Network, folder: Path, weights: str) -> None:
     """Write `encoder.py`, `encoder.json` and `encoder.safetensors`.
 
-    The weights of a "v1.5" encoder have torchvision's names. The weights of other encoders have the names of the
-    layers. So torchvision's networks, which pad in another way, refuse to load those.
+    An encoder whose name ends in "v1.5" is built as in torchvision, and its weights get torchvision's names. All other
+    encoders pad in another way than torchvision's networks. Their weights get the names of Keras's layers, so
+    torchvision's networks refuse to load them.
     """
     found, arrays = describe_model(network.encoder, "", ""), name_torch_arrays(network.encoder)
     outputs = {"h": found[-1]["name"]}
@@ -70,7 +71,7 @@ def describe_model(model: tf.keras.Model, prefix: str, given: str) -> list[Optio
     Args:
         model: the encoder or the projection head.
         prefix: a text to put in front of each name.
-        given: the name of the layer whose output is the input of the model.
+        given: the name of the layer whose output is the input of the model. "" stands for the images.
 
     Raises:
         ExportError: if encoder.py does not support a layer.
@@ -86,7 +87,7 @@ def describe_model(model: tf.keras.Model, prefix: str, given: str) -> list[Optio
 
 
 def _describe_layer(layer: Any) -> Options:
-    """Return the kind of a layer and its options."""
+    """Return the kind of a layer and its options, as encoder.json stores them."""
     for kind, describe in KINDS.items():
         if isinstance(layer, kind):
             return describe(layer)
@@ -101,11 +102,14 @@ def _describe_window(layer: Any, kind: str, size: Any) -> Options:
 
 
 def _describe_padding(layer: Any) -> Options:
-    """Return a padding layer. PyTorch takes the last axis first. Its maps are (n, c, h, w), Keras's (n, h, w, c)."""
+    """Describe a padding layer.
+
+    PyTorch wants the amounts for the last axis first. Its axes are (n, c, h, w), and Keras's are (n, h, w, c).
+    """
     first, second = (list(each) for each in layer.padding)
     if layer.data_format == "channels_last":
         return {"kind": "pad", "amounts": [*second, *first]}
-    return {"kind": "pad", "amounts": [*first, 0, 0, *second]}  # the encoder makes this layer pad W and C
+    return {"kind": "pad", "amounts": [*first, 0, 0, *second]}  # the encoder uses this setting to pad W and C
 
 
 KINDS: dict[type, Callable[[Any], Options]] = {
@@ -123,13 +127,13 @@ KINDS: dict[type, Callable[[Any], Options]] = {
     layers.ReLU: lambda layer: {"kind": "relu"},
     layers.Add: lambda layer: {"kind": "add"},
     layers.GlobalAveragePooling2D: lambda layer: {"kind": "mean"},
-    layers.Reshape: lambda layer: {"kind": "same"},  # the projection head's BatchNorm sees rows as pixels
+    layers.Reshape: lambda layer: {"kind": "same"},  # only Keras's BatchNorm needs these, to see rows as pixels
     layers.Activation: lambda layer: {"kind": "relu" if layer.activation.__name__ == "relu" else "same"},
 }
 
 
 def _describe_preprocessing(network: Network) -> Options | None:
-    """Return the test transform, or None."""
+    """Return the settings of the test transform (resizing and scaling), or None if the export has no preprocessing."""
     if not network.preprocessing:
         return None
     channels = network.encoder.input_shape[-1]

@@ -1,4 +1,4 @@
-"""The encoder as a SavedModel, for TensorFlow Serving and for programs in C++, Java and Go."""
+"""Exports the encoder as a SavedModel, for TensorFlow Serving and for programs in C++, Java and Go."""
 
 from __future__ import annotations
 

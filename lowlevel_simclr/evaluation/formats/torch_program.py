@@ -1,11 +1,11 @@
-"""The encoder of a SimCLR run as a module of PyTorch. It needs torch, safetensors and the two files beside it.
+"""The encoder of a SimCLR run as a PyTorch module. It needs torch, safetensors and the two other exported files.
 
     from encoder import load_encoder
 
     encoder = load_encoder()
     h = encoder(images)
 
-`encoder.json` lists the layers, and `encoder.safetensors` holds their weights.
+The file `encoder.json` lists the layers, and `encoder.safetensors` holds their weights.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ def load_encoder(folder: str | Path = Path(__file__).parent) -> Encoder:
 class Encoder(nn.Module):
     """A model from images (n, C, H, W), uint8 or float in [0, 255], to h (n, d), or to {"h": h, "z": z}.
 
-    Without preprocessing it takes views (n, C, S, S) that are resized and scaled already. In training mode, BatchNorm
-    uses the statistics of the batch.
+    Here h is the representation of each image, and z is the output of the projection head, if it was exported. If the
+    model was exported without preprocessing, it takes images (n, C, S, S) that are already resized and scaled. In
+    training mode, BatchNorm uses the statistics of the batch.
     """
 
     def __init__(self, description: dict[str, Any], weights: dict[str, torch.Tensor]) -> None:
-        """Take the contents of the two files."""
+        """Store the contents of encoder.json and encoder.safetensors."""
         super().__init__()
         self.description = description
         for name, value in weights.items():
             self._register(name, value)
 
     def _register(self, name: str, value: torch.Tensor) -> None:
-        """Register a parameter, or a moving statistic, under a name with dots."""
+        """Register a weight, or a moving statistic of BatchNorm, under a name with dots such as "conv1.weight"."""
         module: nn.Module = self
         *path, last = name.split(".")
         for part in path:
@@ -55,7 +56,7 @@ class Encoder(nn.Module):
             module.register_parameter(last, nn.Parameter(value))
 
     def forward(self, given: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Compute h, or h and z."""
+        """Return h (n, d), or {"h": h, "z": z} if the projection head was exported."""
         maps = {"": self._prepare(given)}
         for layer in self.description["layers"]:
             inputs = [maps[name] for name in layer["inputs"]]
@@ -64,7 +65,7 @@ class Encoder(nn.Module):
         return outputs["h"] if list(outputs) == ["h"] else outputs
 
     def _prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the views (n, C, S, S) of whole images."""
+        """Resize and scale the images, to (n, C, S, S). Return them unchanged if the export has no preprocessing."""
         recipe = self.description["preprocessing"]
         if recipe is None:
             return images
@@ -120,7 +121,7 @@ class Encoder(nn.Module):
 
 
 def pad_as_tensorflow(x: torch.Tensor, size: Any, stride: Any, value: float) -> torch.Tensor:
-    """Pad a map (n, c, h, w) as TensorFlow's "same" does: the odd pixel goes to the end."""
+    """Pad a map (n, c, h, w) as TensorFlow's "same" does: if the padding is odd, the extra pixel goes to the end."""
     amounts: list[int] = []
     for length, taps, step in zip(x.shape[2:], size, stride):
         missing = max((-(-length // step) - 1) * step + taps - length, 0)
@@ -129,7 +130,7 @@ def pad_as_tensorflow(x: torch.Tensor, size: Any, stride: Any, value: float) -> 
 
 
 def make_weights(length: int, size: int) -> torch.Tensor:
-    """Return the weight of each pixel in each pixel of the resized image, (size, length): bilinear, antialiased."""
+    """Return the weights (size, length) that resize one axis from `length` to `size` pixels: bilinear, antialiased."""
     scale = length / size
     centres = (torch.arange(size, dtype=torch.float64) + 0.5) * scale
     distances = (torch.arange(length, dtype=torch.float64) + 0.5 - centres[:, None]).abs() / max(scale, 1.0)

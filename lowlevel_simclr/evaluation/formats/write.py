@@ -1,4 +1,4 @@
-"""Writes an export into a temporary folder. The folder gets its final name once the check of the files has passed."""
+"""Writes an export into a temporary folder, checks the files, and then gives the folder its final name."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def refuse_early(name: str, out: Path) -> None:
 def write_export(
     network: Network, name: str, out: Path, weights: str, make_card: Callable[[Format, Path, Parity], str]
 ) -> Parity:
-    """Write a network in a format, check that the files give the same h, and write the README.md of the export.
+    """Write a network in a format, check that the files compute the same outputs, and write the README.md.
 
     Args:
         network: what is exported.
         name: the name of the format.
-        out: the folder for the files. It must not exist, or be empty.
+        out: the folder for the files. It must be empty or not exist yet.
         weights: the number type of the weights.
         make_card: returns the text of README.md, given the format, the folder with the files and the `Parity`.
 
     Raises:
-        ExportError: if a package is missing, the folder is not free, or the files give another h. Then the folder does
-            not exist.
+        ExportError: if a package is missing, if the folder is not free, or if the files compute other outputs than the
+            network. In each case, nothing is written.
         NotWritten: if a file cannot be written.
     """
     refuse_early(name, out)
