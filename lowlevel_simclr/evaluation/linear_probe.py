@@ -121,8 +121,8 @@ class Objective:
         self.shape = classes if classes > 2 else 1, width + 1
         self._shares = split_rows(count, -(-count // _SHARES))
         at_once = max(1, min(_BLOCK // width, self._shares[0].stop))
-        #         # These arrays are kept for the next evaluation, because allocating new memory takes as long as a
-        #         matrix product.
+        # These arrays are kept for the next evaluation, because allocating them again takes as long as a matrix
+        # product.
         self._buffers = [np.empty((at_once, width)) for _ in self._shares]
 
     def __call__(self, flat: np.ndarray) -> tuple[float, np.ndarray]:

@@ -1,10 +1,11 @@
-"""Draws the pictures of a run from arrays into PNG files. Only this module uses matplotlib.
+"""Draws the pictures of a run from arrays, with Matplotlib.
 
-Every function takes arrays and writes a PNG file, and the same picture beside it as an SVG file. Each file is written
+Every function takes arrays and writes a PNG file, and beside it the same picture as an SVG file. Each file is written
 either completely or not at all. No display is needed. Readers with any kind of colour blindness can tell the colours
-apart. Twenty classes have Petroff's ten colours, each with two markers. Right is blue, and wrong is vermilion.
+apart. Up to twenty classes are shown by Petroff's ten colours, each with two markers. Right answers are blue, and wrong
+ones are vermilion.
 
-Not here: the search for neighbours (`knn.py`), the other files of a run (`run/folder.py`).
+The module `knn.py` searches for neighbours, and `run/folder.py` writes the other files of a run.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LONGEST_LABEL = 40  # characters of the name of a class in a legend
 LONGEST_CAPTION = 13  # characters of the name of a class below or above a small image
 DRAWN_AT_MOST = 2000  # points of a curve
 SMOOTHED_FROM = 100  # rows of metrics; a shorter curve is drawn without its running mean
-TSNE_ITERATIONS = 500  # with twice as many, the divergence of 1,000 points is 1.5 % smaller
+TSNE_ITERATIONS = 500  # twice as many would make the final KL divergence of 1,000 points only 1.5 % smaller
 
 MARKER_AREA = {"*": 36}  # points^2. A star is thin, so it is drawn larger.
 RIGHT, WRONG = "#0072b2", "#d55e00"  # blue and vermilion of Okabe and Ito, 2008
@@ -58,10 +59,10 @@ STYLE: Any = {
     "grid.color": "#e6e6e6",
     "legend.frameon": False,
     "lines.linewidth": 1.5,
-    "svg.fonttype": "none",  # text stays text
+    "svg.fonttype": "none",  # text is stored as text, not as outlines
     "svg.hashsalt": "lowlevel_simclr",  # the same picture has the same bytes
 }
-# The panels of learning.png with the measures of the check-ups.
+# The panels of learning.png that show measures of h and z. A check-up takes these measures during training.
 MEASURE_PANELS = {
     "effective rank (directions in use)": ("rank_h", "rank_z"),
     "normalised z of two views": ("alignment", "uniformity"),
@@ -69,7 +70,7 @@ MEASURE_PANELS = {
     "one step of training": ("gradient_norm", "update_ratio", "loss_scale"),
 }
 
-Row = Mapping[str, Any]  # one step of metrics.jsonl
+Row = Mapping[str, Any]  # one line of metrics.jsonl
 
 
 # views.png
@@ -82,14 +83,16 @@ def plot_views(
     second: np.ndarray,
     names: Sequence[str] = (),
 ) -> None:
-    """Draw images with their two views below them, one column for each image. All have the same size in the picture.
+    """Draw images with their two views (random augmentations) below them, one column for each image.
+
+    Originals and views are drawn in the same size.
 
     Args:
         path: the PNG file.
         originals: n images (H, W, C) uint8, whose sizes may differ.
         first: (n, S, S, C) float in [0, 1], the first views.
         second: (n, S, S, C) float in [0, 1], the second views.
-        names: n texts to write above the images, such as the names of their classes, or none.
+        names: n texts to write above the images, such as the names of their classes. It can be empty.
 
     Raises:
         OSError: if a file cannot be written.
@@ -120,12 +123,14 @@ def plot_neighbours(
     found_labels: np.ndarray,
     classes: Sequence[str],
 ) -> None:
-    """Draw queries with their nearest images in h, in two columns. Every neighbour is marked right or wrong.
+    """Draw images (queries), each with the images whose encoder output (h) is nearest, in two columns.
+
+    Every neighbour is marked as right (the class of the query) or wrong.
 
     Args:
         path: the PNG file.
         queries: (q, H, W, C) uint8.
-        found: (q, k, H, W, C) uint8, nearest first.
+        found: (q, k, H, W, C) uint8, the k neighbours of each query, nearest first.
         query_labels: (q,) class numbers. A negative number means that there is no label.
         found_labels: (q, k) class numbers. A negative number means that there is no label.
         classes: the name of each class number. If there are fewer than two, nothing is marked, because every image
@@ -161,7 +166,7 @@ def plot_neighbours(
 def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tuple[str, str | None]:
     """Return the text below an image, and its colour: one for a right neighbour, one for a wrong neighbour.
 
-    `wanted` is the label of the query. For the query itself, pass None. The colour is None then.
+    `wanted` is the label of the query. For the query itself, pass None. Then the colour is None.
     """
     if not 0 <= label < len(classes):
         return "", None
@@ -177,15 +182,15 @@ def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tu
 def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: Mapping[str, float]) -> None:
     """Draw the loss, the contrastive top-1, the learning rate and, if measured, k-NN over the steps of a run.
 
-    Contrastive top-1 is the share of views whose most similar other view is the other view of the same image. If the
-    run has check-ups, their measures follow in four more panels.
+    Contrastive top-1 is the share of views whose most similar other view is the other view of the same image. If h and
+    z were measured during training (check-ups), four more panels show these measures.
 
     Args:
         path: the PNG file.
         metrics: at least one row of metrics.jsonl, with `step`, `loss`, `top1` and `learning_rate`. Some rows have
             `knn` and the measures of a check-up.
         chance: the loss of an encoder that cannot tell views apart, see `loss.compute_chance_loss`.
-        baselines: k-NN accuracies in [0, 1] of pixels and of the untrained encoder, by name.
+        baselines: a dict from names to k-NN accuracies in [0, 1], for pixels and for the untrained encoder.
 
     Raises:
         OSError: if the file cannot be written.
@@ -220,7 +225,7 @@ def plot_learning(path: Path, metrics: Sequence[Row], chance: float, baselines: 
 
 
 def _plot_curve(axes: Axes, metrics: Sequence[Row], key: str, title: str, smooth: bool = True) -> None:
-    """Draw the values of one quantity in a pale colour, and above them the mean over a fiftieth of the run."""
+    """Draw the values of one quantity in a pale colour, and over them their running mean over 2 % of the run."""
     step = np.array([row["step"] for row in metrics], float)
     value = np.array([np.nan if row.get(key) is None else row[key] for row in metrics], float)
     axes.set_title(title)
@@ -247,7 +252,10 @@ def _plot_knn(axes: Axes, rows: Sequence[Row], baselines: Mapping[str, float]) -
 
 
 def _plot_measures(panels: Sequence[Axes], series: Mapping[str, Series]) -> None:
-    """Draw the measures of the check-ups, two or three in a panel. Those of a single step have a logarithmic axis."""
+    """Draw the measures of the check-ups, two or three in a panel.
+
+    The panel of a single step has a logarithmic axis.
+    """
     for axes, (title, names) in zip(panels, MEASURE_PANELS.items()):
         axes.set_title(title)
         for name, colour in zip(names, (PALETTE[0], PALETTE[6], PALETTE[4])):
@@ -265,16 +273,18 @@ def _plot_measures(panels: Sequence[Axes], series: Mapping[str, Series]) -> None
 def plot_embedding(
     path: Path, h_by_encoder: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], seed: int
 ) -> dict[str, np.ndarray]:
-    """Draw t-SNE of h from several encoders, side by side. Every panel shows the same images, coloured by label.
+    """Draw t-SNE maps of the outputs (h) of several encoders, side by side.
+
+    All show the same images, coloured by label.
 
     Every row is first scaled to length 1, because k-NN and the loss compare only directions. If there are more than
     twenty classes, the twenty with the most images have their own colour and marker.
 
     Args:
         path: the PNG file.
-        h_by_encoder: (n, d) for each encoder, by a word such as "untrained" or "trained". A thousand rows take about
-            four seconds on one core.
-        labels: (n,) class numbers. A negative number means that there is no label. Labels set the colours only.
+        h_by_encoder: a dict from a word for an encoder, such as "untrained" or "trained", to its h (n, d). A thousand
+            rows take about four seconds on one core.
+        labels: (n,) class numbers. A negative number means that there is no label. The labels only decide the colours.
         classes: the name of each class number.
         seed: the seed of t-SNE.
 
@@ -302,8 +312,11 @@ def plot_embedding(
 
 
 def _write_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """Write a legend below the panels, with the names as they are."""
-    places = [str(place) for place in range(len(names))]  # Matplotlib leaves out labels that begin with `_`
+    """Write a legend below the panels.
+
+    It shows every name unchanged, even if the name begins with `_` or contains `$`.
+    """
+    places = [str(place) for place in range(len(names))]  # first numbers: Matplotlib drops labels that begin with `_`
     legend = figure.legend(handles, places, loc="outside lower center", ncols=min(5, len(names)), markerscale=1.5)
     for text, name in zip(legend.get_texts(), names):
         text.set_parse_math(False)
@@ -337,7 +350,7 @@ class _IterationReader(io.TextIOBase):
     """A text stream that moves a bar to the iteration that scikit-learn's t-SNE prints. t-SNE takes no callback."""
 
     def __init__(self, bar: tqdm) -> None:
-        """Take the bar."""
+        """Store the bar."""
         self._bar = bar
 
     def write(self, text: str) -> int:
@@ -351,7 +364,10 @@ class _IterationReader(io.TextIOBase):
 def _plot_scatter(
     axes: Axes, points: np.ndarray, labels: np.ndarray, classes: Sequence[str], named: Sequence[int]
 ) -> list[str]:
-    """Draw points (n, 2) by class. Points of a class without its own colour are pale. Return the names for a legend."""
+    """Draw points (n, 2) coloured by class.
+
+    Classes without their own colour are pale. Return the names for a legend.
+    """
     rest, names = ~np.isin(labels, named), []
     if rest.any():
         axes.scatter(points[rest, 0], points[rest, 1], s=10, color=PALE if named else PALETTE[0], linewidths=0)
@@ -377,7 +393,7 @@ def make_label(name: str, longest: int = LONGEST_LABEL) -> str:
 
 
 def _write_text(axes: Axes, x: float, y: float, text: str, **how: Any) -> None:
-    """Write a text as it is. Otherwise Matplotlib reads text between dollar signs as mathematics."""
+    """Write a text unchanged. By default, Matplotlib reads text between dollar signs as mathematics."""
     axes.text(x, y, text, parse_math=False, **how)
 
 
@@ -397,7 +413,7 @@ def _place_image(picture: np.ndarray, image: np.ndarray, x: int, y: int, side: i
 
 
 def _make_tile(image: np.ndarray, side: int) -> np.ndarray:
-    """Return an image (H, W, C) as (side, side, 3) uint8. One channel is grey, and two are red and green.
+    """Return an image (H, W, C) as (side, side, 3) uint8. One channel is drawn grey, and two channels red and green.
 
     The longer side of the image fills the tile, so images of all sizes are drawn at one scale. Small images keep their
     sharp pixels.
@@ -420,7 +436,10 @@ def _make_tile(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _make_canvas(picture: np.ndarray, left: int = 0, top: int = 0, margin: int = 0) -> tuple[Figure, Axes]:
-    """Return a figure that shows a picture pixel by pixel, with room for text. Its axes count the pixels."""
+    """Return a figure that shows a picture pixel by pixel, with room for text.
+
+    The coordinates of its axes are pixels.
+    """
     height, width = picture.shape[:2]
     full = (width + left + 2 * margin, height + top + 2 * margin)
     figure = Figure(figsize=(full[0] / DPI, full[1] / DPI), dpi=DPI)
@@ -439,7 +458,7 @@ def _save_figure(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, draw in ((path, _draw_png), (path.with_suffix(".svg"), _draw_svg)):
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph ")  # the SVG file keeps the text
+            warnings.filterwarnings("ignore", message="Glyph ")  # a font may lack a letter
             drawn = draw(figure)
         write_atomically(name, operator.methodcaller("write", drawn))
 

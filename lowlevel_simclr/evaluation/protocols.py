@@ -1,10 +1,12 @@
 """The evaluation protocols that papers report, applied to the encoder of a run.
 
-h is the output of the encoder. The protocols are k-NN and the linear probe on h of the frozen encoder (its weights stay
-as they are), the linear probe trained on views, and fine-tuning on a share of the labels. If the encoder must be
-frozen, its weights are hashed before and after. The run folder keeps h, and the accuracies that take long to measure,
-so a stopped evaluation can continue. No test label influences any choice. The reported accuracy is that of the last
-step.
+Two protocols classify the output h of the frozen encoder, whose weights do not change: k nearest neighbours (k-NN), and
+logistic regression (the linear probe). A third one trains the linear probe on randomly augmented images (views). The
+fourth one, fine-tuning, trains encoder and classifier together on a share of the labels. If the encoder must be frozen,
+its weights are hashed before and after, and compared.
+
+The run folder keeps h, and the accuracies that take long to measure, so a stopped evaluation can continue. No test
+label influences any choice. The accuracy of a training is always that after its last step.
 """
 
 from __future__ import annotations
@@ -33,13 +35,13 @@ from lowlevel_simclr.model.errors import ModelError
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The settings of one evaluation. They do not belong to the run.
+    """The settings of one evaluation. They are not part of the run's configuration.
 
     Attributes:
         protocols: names from `config.choices.PROTOCOLS`.
         fractions: shares of the labels for fine-tuning, in (0, 1].
         seeds: how many times to make each random training: with the seed of the run, the next seed and so on.
-        finetune: the recipe of fine-tuning.
+        finetune: the settings of fine-tuning.
         probe_passes: passes over the train split for the linear probe that is trained on views.
     """
 
@@ -55,19 +57,19 @@ DEFAULTS = Options()
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """The encoder to evaluate, and what belongs to its run.
+    """The encoder to evaluate, and the properties of its run that an evaluation needs.
 
     Attributes:
         folder: the run folder.
         step: the number of steps that the encoder was trained.
-        encoder: f with the weights of that step, in float32.
-        build_untrained: function that returns f as it was before the first step. It raises ModelError if the file of
-            its initial weights can no longer be used.
+        encoder: the encoder f with the weights of that step, in float32.
+        build_untrained: function that returns the encoder as it was before the first step. It raises ModelError if the
+            file of its initial weights can no longer be used.
         images: the data set of the run.
         seed: the seed of the run.
         train_on: "train" or "all", the splits on which the run trained.
         scaling: the scaling of the pixels.
-        recipe: the recipe of the run's views.
+        recipe: how the run draws its views (random augmentations).
         compile_views: whether XLA may compile the views.
         config_hash: the hash of the run's configuration.
     """
@@ -91,8 +93,8 @@ def evaluate_subject(subject: Subject, options: Options = DEFAULTS, out: Path | 
     Args:
         subject: the encoder to evaluate.
         options: the settings of the evaluation.
-        out: the file for the results. None means the run's evaluation.json. If evaluation.json cannot be written,
-            stderr says so.
+        out: the file for the results. None means the run's evaluation.json. If that file cannot be written, only a
+            warning is printed.
 
     Returns:
         All of evaluation.json.
@@ -100,7 +102,7 @@ def evaluate_subject(subject: Subject, options: Options = DEFAULTS, out: Path | 
     Raises:
         RunError: if a file of the run folder cannot be read, or `out` cannot be written.
         EncoderChanged: if the weights of a frozen encoder changed.
-        Diverged: if a learning rate is too high.
+        Diverged: if the loss of a training with labels became NaN or infinite, because its learning rate is too high.
     """
     record = Record(subject.folder, subject.step, out)
     results = record.add(evaluate_frozen(subject, options))
@@ -112,7 +114,7 @@ def evaluate_subject(subject: Subject, options: Options = DEFAULTS, out: Path | 
 
 
 def evaluate_frozen(subject: Subject, options: Options) -> dict[str, Any]:
-    """Measure k-NN and the linear probe, for the encoder, the untrained encoder and pixels."""
+    """Measure k-NN and the linear probe, for the trained encoder, the untrained encoder and the pixels."""
     images, asked = subject.images, set(FROZEN) & set(options.protocols)
     h = {"": _represent(subject, "trained", subject.step, subject.encoder)} if asked else {}
     found = measure_frozen(h, images, subject.train_on, _print, options.protocols, options.seeds)
@@ -140,7 +142,7 @@ def _represent(subject: Subject, kind: str, step: int, encoder: tf.keras.Model) 
 
 
 def evaluate_augmented(subject: Subject, options: Options) -> dict[str, Any]:
-    """Measure the linear probe trained on views. Return its mean over the seeds, and their spread."""
+    """Measure the linear probe trained on views. Return the mean accuracy over the seeds, and the spread."""
     images, encoder = keep_labelled(subject.images), subject.encoder
     h = _represent(subject, "trained", subject.step, encoder).train[find_labelled(subject.images.train)]
 
@@ -162,7 +164,10 @@ def evaluate_augmented(subject: Subject, options: Options) -> dict[str, Any]:
 
 
 def evaluate_fine_tuned(subject: Subject, options: Options) -> dict[str, Any]:
-    """Measure fine-tuning on each share of the labels. Return the means over the seeds, and their spread."""
+    """Measure fine-tuning on each share of the labels.
+
+    Return the mean accuracy of each over the seeds, and the spread.
+    """
     recipe, encoder, images = options.finetune, subject.encoder, keep_labelled(subject.images)
 
     def title_of(trial: Trial) -> str:
@@ -185,7 +190,7 @@ def evaluate_fine_tuned(subject: Subject, options: Options) -> dict[str, Any]:
 def summarise_trials(accuracies: Sequence[float], recipe: fine_tune.Recipe) -> dict[str, Any]:
     """Return the entry of evaluation.json for some trainings with labels.
 
-    It holds the mean, the spread and the number of the accuracies, and the recipe of the trainings.
+    It holds the mean, the spread and the number of the accuracies, and the settings of the trainings.
     """
     return {**summarise(accuracies), "recipe": recipe._asdict()}
 
@@ -219,7 +224,7 @@ def measure_missing(
 
 
 def make_views_of_seed(subject: Subject) -> fine_tune.ViewsOf:
-    """Return the function from a seed to the augmentation of training images with labels.
+    """Return the function from a seed to the function that augments images for a training with labels.
 
     The images get the run's crops and flips, and keep their colours (SimCLR, appendix B.5).
     """

@@ -1,4 +1,4 @@
-"""The record of one evaluation: the results so far. They are kept in memory, and in a file if it can be written."""
+"""Keeps the results of one evaluation while it runs: in memory, and in a file if the file can be written."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lowlevel_simclr.run.atomic import NotWritten
 
 
 class Record:
-    """The results of evaluating the encoder of one step."""
+    """The results so far of an evaluation of the encoder after a certain training step."""
 
     def __init__(self, folder: Path, step: int, out: Path | None = None) -> None:
         """Check that the file can be written, before anything is measured.
 
-        If the run's own file cannot be written, stderr says so and the evaluation continues, because the results are
-        printed too.
+        If the run's own file cannot be written, a warning is printed and the evaluation continues, because the results
+        are printed too.
 
         Args:
             folder: the run folder.
@@ -38,7 +38,7 @@ class Record:
             self._give_up(error)
 
     def add(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Add results. Return all results about this step, see `merge_evaluation`.
+        """Add results. Return all results for this step, see `merge_evaluation`.
 
         Raises:
             RunError: if the file has results of a later step.
@@ -52,6 +52,6 @@ class Record:
         return self._found
 
     def _give_up(self, error: NotWritten) -> None:
-        """From now on, keep the results only in memory, and say so."""
+        """Print a warning. From now on, keep the results only in memory."""
         self._writable = False
         print(f"warning: {error} The results are only printed. --out keeps them in another file.", file=sys.stderr)

@@ -1,6 +1,7 @@
-"""The representation h of every image of a data set, with a check that the encoder was frozen.
+"""Computes the encoder's output (representation, h) for every image, and checks that the encoder did not change.
 
-The encoder runs in inference mode. Its weights are hashed before and after, and the hashes must be equal.
+The encoder runs in inference mode. Its weights are hashed before and after the computation, and the two hashes must be
+equal.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def compute_h(
     """Return the representation h of every image, after the test transform (`data/transform.py`) and in inference mode.
 
     Args:
-        encoder: f, (B, S, S, C) -> (B, d).
+        encoder: the encoder f, (B, S, S, C) -> (B, d).
         images: (n, H, W, C) uint8.
         scaling: the scaling of the pixels.
         batch_size: number of images that go through the encoder at once. The last batch is filled up with black images,
@@ -96,8 +97,8 @@ def _fill_up(images: np.ndarray, batch_size: int) -> np.ndarray:
 def _compute_batch(encoder: tf.keras.Model, size: int | None, scaling: PixelScaling, images: tf.Tensor) -> tf.Tensor:
     """Return h (B, d) float32 of one batch (B, H, W, C) uint8. It is traced once for each encoder, transform and shape.
 
-    The arguments are the parts of the transform, and not a transform object. TensorFlow compares numbers and tuples by
-    value. It compares other objects by identity, and would trace again for each new object.
+    The arguments `size` and `scaling` are the parts of the transform. A transform object would not do: TensorFlow
+    compares numbers and tuples by value, but other objects by identity. So it would trace again for each new object.
     """
     return tf.cast(encoder(InferenceTransform(size, scaling)(images), training=False), tf.float32)
 
@@ -105,8 +106,8 @@ def _compute_batch(encoder: tf.keras.Model, size: int | None, scaling: PixelScal
 def flatten_pixels(images: np.ndarray) -> np.ndarray:
     """Return images (n, H, W, C) uint8 as rows (n, H*W*C) float32 in [0, 1].
 
-    These rows are the baseline that has learned nothing. Images with more than 64 x 64 pixels are first reduced to 32 x
-    32 (bilinear, antialiased). Rows of the full size would not fit into memory, and k-NN would not tell images apart
+    These rows are a baseline without any learning. Images with more than 64 x 64 pixels are first reduced to 32 x 32
+    (bilinear, antialiased). Rows of the full size would not fit into memory, and k-NN would not tell images apart
     better with them.
     """
     if images.shape[1] * images.shape[2] <= LARGEST_PIXELS:
@@ -130,7 +131,7 @@ def represent_splits(
     """Return the representations h of both splits, and check that the encoder was frozen.
 
     Args:
-        encoder: f, (B, S, S, C) -> (B, d).
+        encoder: the encoder f, (B, S, S, C) -> (B, d).
         images: the data set.
         scaling: the scaling of the pixels.
         batch_size: images that go through the encoder at once.
@@ -150,8 +151,8 @@ def refuse_changed_encoder(encoder: tf.keras.Model, before: str) -> None:
     """Check that the weights of an encoder have not changed.
 
     Args:
-        encoder: f.
-        before: the result of `hash_weights` before the work.
+        encoder: the encoder f.
+        before: the result of `hash_weights` before the encoder was used.
 
     Raises:
         EncoderChanged: if a weight has changed.

@@ -1,4 +1,4 @@
-"""The encoder before its first step. It can have the weights of another run."""
+"""Builds the encoder with which a training begins. Its weights can come from another run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from lowlevel_simclr.run.checkpoint import Checkpoint, CheckpointError, load_lat
 from lowlevel_simclr.run.results import read_config
 from lowlevel_simclr.runtime import keras
 
-TAKEN = ("encoder", "stem", "input_mean", "input_std")  # settings that must be those of the run whose weights are taken
+TAKEN = ("encoder", "stem", "input_mean", "input_std")  # settings that must equal those of the other run
 
 
 def build_starting_encoder(
     name: str, stem: str, image_size: int, channels: int, weights: str, seed: int
 ) -> tf.keras.Model:
-    """Return the encoder before its first step.
+    """Return the encoder as it is before the first training step.
 
     Args:
         name: see `build_encoder`.
         stem: see `build_encoder`.
         image_size: see `build_encoder`.
         channels: see `build_encoder`.
-        weights: see `build_encoder`. It may also be the folder of a run. Then the weights are those of the encoder in
-            its newest checkpoint. The run's projection head, optimizer and schedule are not used.
+        weights: see `build_encoder`. It may also be the folder of a run. Then the encoder gets the weights of that
+            run's newest checkpoint. That run's projection head, optimizer and schedule are not used.
         seed: see `build_encoder`.
 
     Raises:
@@ -69,14 +69,17 @@ def describe_start(weights: str) -> str:
 
 
 def list_other_settings(weights: str, model: dict[str, object]) -> dict[str, object]:
-    """Return the settings of the run behind the weights that the new run must have too, but has not, with their values.
+    """Return the settings that should equal those of the run that gives the weights, but do not.
 
     Args:
         weights: the starting weights.
         model: the section "model" of the config.json of the new run.
 
+    Returns:
+        The values of these settings in the run that gives the weights.
+
     Raises:
-        RunError: if the config.json of the run is damaged.
+        RunError: if the config.json of the run that gives the weights is damaged.
     """
     if not is_run(weights):
         return {}

@@ -1,6 +1,6 @@
-"""The contents of evaluation.json: the results that are measured on frozen representations, and their table.
+"""The contents of evaluation.json: the accuracies on the outputs (h) of a frozen encoder, and a table of all results.
 
-The encoder is frozen throughout. The labels of the test split serve only to measure. They influence no choice.
+Nothing here trains the encoder. The labels of the test split are only used to measure, and influence no choice.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ def measure_frozen(
     protocols: Collection[str] = FROZEN,
     seeds: int = 1,
 ) -> dict[str, Any]:
-    """Return k-NN and linear probe of each kind of rows, in the form in which evaluation.json holds them.
+    """Return the accuracies of k-NN and linear probe for each kind of rows, with the keys of evaluation.json.
 
     Args:
-        h: the kinds of rows. The key of a kind is the ending of its keys in evaluation.json: "" for the trained
-            encoder, "_untrained", "_pixels".
+        h: the rows to classify, by their kind: "" for the trained encoder, "_untrained" and "_pixels". The keys in
+            evaluation.json end with the kind.
         images: the data set, with labels.
         train_on: the splits on which the encoder was trained, "train" or "all".
         say: called with a line before each measurement, because it can take minutes.
         protocols: "knn", "linear" or both.
-        seeds: the number of seeds of the evaluation. Nothing random is drawn for the linear probe, so it has the same
-            accuracy for each of them.
+        seeds: the number of seeds of the evaluation. The linear probe draws nothing at random, so its accuracy is the
+            same for each seed.
 
     Returns:
         {"schema": 1, "train_on": .., "knn": {"20": ..}, "knn_pixels": .., "linear": ..}, with accuracies in [0, 1].
-        Without labels, or with one class, it has only the first two keys. "notes" has a text for each key whose number
-        needs care. If there are several seeds, it also has {"seeds": {"linear": {"mean": .., "std": .., "n": ..}}}.
+        Without labels, or with one class, it has only the first two keys. "notes" has a sentence for each key whose
+        number needs an explanation. If there are several seeds, it also has {"seeds": {"linear": {"mean": .., "std":
+        .., "n": ..}}}.
     """
     results: dict[str, Any] = {"schema": SCHEMA, "train_on": train_on}
     if has_labels(images):
@@ -76,7 +77,7 @@ def _select_labelled(h: Mapping[str, Represented], images: DataSet) -> tuple[dic
 
 
 def _measure_knn(h: Mapping[str, Represented], labels: _Labels, say: Say, notes: dict[str, str]) -> dict[str, Any]:
-    """Return k-NN of each kind of rows. Add a note if there are few train images."""
+    """Return the k-NN accuracies of each kind of rows. Add a note if there are fewer train images than neighbours."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
         title = f"k-NN, {KINDS[name]}"
@@ -94,7 +95,7 @@ def _measure_knn(h: Mapping[str, Represented], labels: _Labels, say: Say, notes:
 def _measure_probes(
     h: Mapping[str, Represented], labels: _Labels, seeds: int, say: Say, notes: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the linear probe of each kind of rows, and a spread over seeds for the trained encoder. Add notes."""
+    """Return the accuracy of the linear probe for each kind of rows. Add a note if the solver did not converge."""
     results: dict[str, Any] = {}
     for name, rows in h.items():
         title = f"linear probe, {KINDS[name]}"
@@ -109,7 +110,7 @@ def _measure_probes(
 
 
 def summarise(values: Sequence[float]) -> dict[str, Any]:
-    """Return mean, sample standard deviation and number of accuracies, as "seeds" holds them.
+    """Return the mean, the sample standard deviation and the number of some accuracies, as a dict.
 
     Example:
         >>> summarise([0.5])
@@ -120,7 +121,7 @@ def summarise(values: Sequence[float]) -> dict[str, Any]:
 
 
 def format_table(evaluation: Mapping[str, Any]) -> str:
-    """Return evaluation.json as a table in text. A dash stands for a value that was not measured."""
+    """Return the contents of evaluation.json as a text table. A dash stands for a value that was not measured."""
     counts = sorted({count for name in KINDS for count in evaluation.get("knn" + name, ())}, key=int)
     inflated = ["trained on train and test images together, which inflates these numbers"]
     inflated = inflated if evaluation.get("train_on") == "all" else []
@@ -147,13 +148,13 @@ def format_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def _name_measurement(key: str) -> str:
-    """Return the name of a key of evaluation.json for people, such as 'linear probe, pixels' for linear_pixels."""
+    """Return a readable name for a key of evaluation.json, such as 'linear probe, pixels' for linear_pixels."""
     protocol, _, kind = key.partition("_")
     return {"knn": "k-NN", "linear": f"linear probe, {KINDS.get(f'_{kind}' if kind else '', kind)}"}.get(protocol, key)
 
 
 def _format_trained_with_labels(evaluation: Mapping[str, Any]) -> list[str]:
-    """Return a line for the probe trained on views and for each share of the labels.
+    """Return a line for the linear probe that was trained on views, and one for each share of the labels.
 
     Each line has the spread over the seeds.
     """

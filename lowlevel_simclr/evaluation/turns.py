@@ -1,4 +1,4 @@
-"""Chooses images for pictures: one of each class before a second one of any class."""
+"""Chooses the images for a picture: one of each class before a second one of any class."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What the measures of a run mean, in words: each verdict with the numbers that show it and two things to try.
+"""Explains the measures of a run in words: each verdict has the numbers that show it and two things to try.
 
 h is the output of the encoder, and z that of the projection head. Top-1 is the share of views whose most similar other
-view in the batch shows the same image. The chance level is the value for an encoder that cannot tell views apart.
+view in the batch shows the same image. The chance level of the loss or of top-1 is its value for an encoder that cannot
+tell views apart. A check-up measures h and z of held-out images during training.
 
 A rule looks at the history of a run and returns a verdict, or None. The rules look only at metrics.jsonl and the
 configuration. So a resumed run gets the same verdicts as a run that was not interrupted.
@@ -21,19 +22,19 @@ import numpy as np
 from lowlevel_simclr.config.settings import ViewRecipe
 from lowlevel_simclr.run.checkup import MEASURES, Verdict
 
-PATIENCE = 100  # steps after the warm-up before a verdict about a loss that does not fall
-WINDOW = 50  # steps of the means; a single step's loss and top-1 scatter too much
-STUCK = 0.03  # share of the way from the chance level to the lowest loss; below it, a loss is at chance
-BEGUN = 0.05  # share of that way from the mean of the first steps; below it, a loss has not begun to fall
-BEGUN_AT_LARGE_STEPS = 0.1  # the same where each step changes the weights a lot
-FAR = 0.3  # share of that way; an encoder whose loss has come so far has learned its task
-LEARNED, LOST = 0.15, 0.3  # share of that way by which the loss fell; a rise leaves less than this part of it
-COLLAPSED_RANK = 1.5  # effective rank of h or z
+PATIENCE = 100  # steps after the warm-up, before which no verdict says that the loss does not fall
+WINDOW = 50  # steps over which loss and top-1 are averaged, because single steps scatter too much
+STUCK = 0.03  # progress (see `measure_progress`) below which a loss counts as at chance
+BEGUN = 0.05  # progress since the first steps; with less, a loss has not begun to fall
+BEGUN_AT_LARGE_STEPS = 0.1  # the same for a run whose steps change the weights a lot
+FAR = 0.3  # progress of an encoder that has learned its task
+LEARNED, LOST = 0.15, 0.3  # progress of a loss that fell; a loss that rose again keeps less than this share of it
+COLLAPSED_RANK = 1.5  # effective rank of h or z; below it, the encoder has collapsed
 FEW_DIRECTIONS, MANY_DEAD = 0.05, 0.5  # effective rank of z / largest possible rank; share of dead units of h
-HARD_TOP1, EASY_TOP1 = 3, 0.9  # times the chance level; share of the views
-APART = 0.5  # squared distance of two views of an image / that of any two views
-SMALL_UPDATE, LARGE_UPDATE = 1e-5, 0.01  # update ratio of a step
-LEAST_LOSS, RANK_LOST = 0.03, 0.5  # drop of the k-NN accuracy; share of h's effective rank that is left
+HARD_TOP1, EASY_TOP1 = 3, 0.9  # top-1: multiple of the chance level; share of the views
+APART = 0.5  # mean squared distance of two views of an image / that of any two views
+SMALL_UPDATE, LARGE_UPDATE = 1e-5, 0.01  # length of a step's change of the weights / length of the weights
+LEAST_LOSS, RANK_LOST = 0.03, 0.5  # least drop of the k-NN accuracy; share of h's effective rank that is left
 FALLS = 4  # check-ups in a row at which the loss scale fell
 
 Row = Mapping[str, Any]
@@ -54,9 +55,9 @@ class Facts:
         warmup_epochs: the setting --warmup-epochs.
         learning_rate: the setting --learning-rate.
         width_z: the width of z.
-        rows: the number of views that are measured, 2n.
+        rows: the number of views that a check-up measures (2n).
         knn_images: the number of images that k-NN classifies; 0 without labels.
-        recipe: how views are drawn.
+        recipe: how the random views are drawn.
     """
 
     steps: int
@@ -74,7 +75,7 @@ class Facts:
 
     @property
     def settled(self) -> int:
-        """The step from which a loss at the chance level is a verdict."""
+        """The first step at which a loss at the chance level gives a verdict."""
         return self.warmup_steps + PATIENCE
 
     @property
@@ -92,7 +93,7 @@ class Facts:
         return self.loss_factor * math.log1p((2 * self.batch_size - 2) * math.exp(-1 / self.temperature))
 
     def measure_progress(self, loss: Numbers) -> Numbers:
-        """Return the place of losses between the chance level (0) and the lowest loss (1)."""
+        """Return the progress of losses: their positions between the chance level (0) and the lowest loss (1)."""
         return (self.chance - loss) / (self.chance - self.lowest)
 
 
@@ -143,11 +144,11 @@ def _to_number(value: Any) -> float:
 
 
 def judge(history: History, facts: Facts) -> list[Verdict]:
-    """Return what is noticeable in a run so far.
+    """Return the verdicts that the rules find in a run so far.
 
     Args:
         history: the rows of the run.
-        facts: the run.
+        facts: the numbers that the rules need to know about the run.
     """
     found = (rule(history, facts) for rule in RULES)
     return [verdict for verdict in found if verdict is not None]
@@ -157,7 +158,7 @@ def judge(history: History, facts: Facts) -> list[Verdict]:
 
 
 def find_collapse(history: History, facts: Facts) -> Verdict | None:
-    """Return a verdict if all images have nearly the same z or h, and the loss is that of chance."""
+    """Return a verdict if all images have nearly the same z or h, and the loss is still at the chance level."""
     if not _is_stuck(history, facts) or not history.checkups:
         return None
     rank_h, rank_z = history.get_last("rank_h"), history.get_last("rank_z")
@@ -181,7 +182,7 @@ def find_collapse(history: History, facts: Facts) -> Verdict | None:
 
 
 def find_high_rate(history: History, facts: Facts) -> Verdict | None:
-    """Return a verdict if the loss fell and came back, or never fell although each step changes the weights a lot."""
+    """Return a verdict if the loss fell and rose again, or never fell although each step changes the weights a lot."""
     progress = facts.measure_progress(history.smooth("loss"))
     if len(progress) <= WINDOW:
         return None
@@ -210,7 +211,7 @@ def find_high_rate(history: History, facts: Facts) -> Verdict | None:
 
 
 def find_hard_views(history: History, facts: Facts) -> Verdict | None:
-    """Return a verdict if top-1 never left the chance level, although images differ in z and the weights move."""
+    """Return a verdict if top-1 stays at the chance level, although images differ in z and the weights change."""
     if not _is_stuck(history, facts) or find_collapse(history, facts) or find_high_rate(history, facts):
         return None
     top1, share = history.smooth("top1").max(), _compare_pairs(history, facts)
@@ -252,10 +253,11 @@ def find_stuck_loss(history: History, facts: Facts) -> Verdict | None:
 
 
 def _is_stuck(history: History, facts: Facts, least: float = BEGUN) -> bool:
-    """Return whether the warm-up ended PATIENCE steps ago and the loss is still at chance, or where the run began.
+    """Return whether the loss, PATIENCE steps after the warm-up, is still at the chance level or where it began.
 
     An untrained encoder can have a loss below chance, because both views of an image often have its colours. If the run
-    has check-ups, the function waits for a check-up after these steps, because the check-up shows the cause.
+    has check-ups, the function first waits for a check-up after these steps, because the check-up shows the cause. It
+    waits for at most 5 PATIENCE more steps.
     """
     if history.done < facts.settled:
         return False
@@ -270,18 +272,21 @@ def _is_stuck(history: History, facts: Facts, least: float = BEGUN) -> bool:
 
 
 def _compare_pairs(history: History, facts: Facts) -> float:
-    """Return the squared distance of two views of an image, divided by that of any two views, in normalised z, or NaN.
+    """Return the mean squared distance of two views of an image, divided by that of any two views, in normalised z.
 
-    The mean squared distance of any two rows is twice the sum of the variances of the columns.
+    The mean squared distance of any two rows is twice the sum of the variances of the columns. If a measure is missing,
+    the result is NaN.
     """
     spread = history.get_last("std_z")
     return history.get_last("alignment") / (2 * facts.width_z * spread**2) if spread > 0 else math.nan
 
 
 def _find_largest_update(history: History) -> float:
-    """Return the largest update ratio of all check-ups after the first step, or 0 without one.
+    """Return the largest update ratio that a check-up measured after the first step, or 0 if none did.
 
-    Adam's first step is as large as its learning rate allows. The last ones fall with the learning rate.
+    The update ratio is the length of a step's change of the weights, divided by the length of the weights. The first
+    step does not count, because Adam's first step is always as large as its learning rate allows. Towards the end the
+    ratio falls with the learning rate, so the largest value counts, not the last.
     """
     steps, ratio = history.list_values("update_ratio")
     return float(ratio[np.array(steps, np.int64) > 1].max(initial=0.0))
@@ -364,7 +369,7 @@ def _describe_loss_of_h(history: History, facts: Facts) -> str:
 
 
 def _explain_ease(recipe: ViewRecipe) -> str:
-    """Return a sentence about what both views of an image share with this recipe."""
+    """Return a sentence about what the two views of an image have in common."""
     coloured = recipe.jitter_probability * (recipe.hue[1] - recipe.hue[0] + recipe.saturation[1] - recipe.saturation[0])
     same = ["all crops have nearly one size"] if recipe.crop_area[1] - recipe.crop_area[0] < 0.2 else []
     same += ["no view changes hue or saturation"] if coloured == 0 else []
@@ -379,7 +384,7 @@ def _explain_ease(recipe: ViewRecipe) -> str:
 
 
 def find_falling_scale(history: History, facts: Facts) -> Verdict | None:
-    """Return a verdict if the loss scale of float16 is 1, or fell between each of the last check-ups."""
+    """Return a verdict if the loss scale of float16 is 1, or if it fell at each of the last FALLS check-ups."""
     steps, scale = history.list_values("loss_scale")
     falls = len(scale) > FALLS and bool((np.diff(scale[-FALLS - 1 :]) < 0).all()) and scale[-1] <= scale[0] / 256
     if not len(scale) or not (falls or scale[-1] <= 1):

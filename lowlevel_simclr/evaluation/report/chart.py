@@ -1,4 +1,4 @@
-"""Draws curves as SVG. The page's script lets a reader zoom and read values. Without it, the curves are still drawn."""
+"""Draws curves as SVG. A script in the page lets readers zoom and read values, but the curves do not need it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from lowlevel_simclr.evaluation.report.markup import escape
 
-MOST_POINTS = 400  # points of a curve; a longer one is drawn as the means of equal parts
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 480, 270, 58, 10, 14, 36  # units of the drawing, and its margins
+MOST_POINTS = 400  # points of a curve; of a longer curve, means over equal parts are drawn
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 480, 270, 58, 10, 14, 36  # size and margins of the drawing, in SVG units
 UNIT = 1000  # inside a panel, both axes run from 0 to this number
-TICKS = 4  # parts of an axis
+TICKS = 4  # parts into which the ticks divide an axis
 COLOURS = 6  # colours of lines in the style sheet
 
 
@@ -32,18 +32,18 @@ class Level(NamedTuple):
 
 
 class Span(NamedTuple):
-    """The values from one end of an axis to the other."""
+    """The lowest and the highest value of an axis."""
 
     low: float
     high: float
 
     def place(self, value: float) -> float:
-        """Return where a value lies, from 0 to UNIT."""
+        """Return the position of a value on the axis: 0 for `low`, UNIT for `high`."""
         return round(UNIT * (value - self.low) / (self.high - self.low), 2)
 
 
 def shorten_curve(curve: Curve) -> Curve:
-    """Return a curve of at most MOST_POINTS points. Each point is the mean over a part of the steps.
+    """Return a curve of at most MOST_POINTS points. If there are more, each new point is the mean of several old ones.
 
     Example:
         >>> shorten_curve(Curve("loss", range(800), [1.0, 3.0] * 400)).values[:2]
@@ -61,7 +61,7 @@ def shorten_curve(curve: Curve) -> Curve:
 
 
 def draw_chart(title: str, unit: str, curves: Sequence[Curve], last: int, levels: Sequence[Level] = ()) -> str:
-    """Return a figure with curves over the steps and horizontal lines, or "" if there is no value.
+    """Return a figure with curves over the steps and horizontal lines, or "" if no curve has a value.
 
     Args:
         title: what the curves show.
@@ -92,7 +92,7 @@ def draw_chart(title: str, unit: str, curves: Sequence[Curve], last: int, levels
 
 
 def find_span(values: Sequence[float]) -> Span:
-    """Return a span that holds some values and has short numbers at its ticks.
+    """Return a span that contains all given values and has round numbers at its ticks.
 
     Example:
         >>> find_span([2.9, 4.14])
@@ -122,7 +122,7 @@ def _draw_axes(x: Span, y: Span) -> str:
 
 
 def _format_tick(span: Span, tick: int) -> str:
-    """Return the number at a tick, with as many digits as the distance of two ticks needs."""
+    """Return the number at a tick, with enough digits to tell neighbouring ticks apart."""
     distance = (span.high - span.low) / TICKS
     return f"{round(span.low + distance * tick, 12):.{4 if distance < 10 else 12}g}"
 

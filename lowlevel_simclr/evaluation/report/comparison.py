@@ -1,4 +1,4 @@
-"""The comparison of several runs: what differs in their settings, their curves on one axis, and one table."""
+"""Compares several runs: the settings that differ, the curves of all runs in common charts, and a table of results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lowlevel_simclr.evaluation.report.tables import PROTOCOL, list_differences
 
 
 def name_runs(every: Sequence[Facts]) -> list[Facts]:
-    """Return the runs, each with another name: the name of its folder, or the path if two folders have one name."""
+    """Return the runs with distinct names: the names of their folders, or whole paths if two folders have one name."""
     names = [facts.name for facts in every]
     return [facts._replace(name=str(facts.folder)) if names.count(facts.name) > 1 else facts for facts in every]
 

@@ -1,4 +1,4 @@
-"""Draws the map of h: a point in the plane for the representation of each image. Pointing at it shows the image."""
+"""Draws a map of encoder outputs (h): a point in the plane for each image. Pointing at a point shows its image."""
 
 from __future__ import annotations
 

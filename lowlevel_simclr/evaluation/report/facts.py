@@ -30,9 +30,9 @@ class Facts(NamedTuple):
         data: data.json, or {}.
         metrics: the rows of metrics.jsonl.
         evaluation: evaluation.json, or {}.
-        checkup: the measures and verdicts of the check-ups, or None if they cannot be read.
+        checkup: the measures of h and z during training and the conclusions from them, or None if they cannot be read.
         kept: plots/report.json, or {}. See `kept.py`.
-        pictures: the PNG files of plots/ by name.
+        pictures: a dict from names to the contents of PNG files in plots/.
         problems: a sentence for each file that could not be read.
     """
 

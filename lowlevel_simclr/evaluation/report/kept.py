@@ -1,7 +1,8 @@
-"""The values that the report of a run draws and that no other file of the run holds.
+"""Writes and reads the values that only the report of a run needs.
 
 Training writes them to plots/report.json: the chance level of the loss (its value if the encoder cannot tell views
-apart), the baselines of the k-NN curve, the points of the map of h, and small copies of the images of these points.
+apart), the baselines of the k-NN curve, the points of the map of h (t-SNE of the encoder's outputs), and small copies
+of the images of these points.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from lowlevel_simclr.runtime.files import write_atomically
 KEPT = "report.json"  # in the folder plots/ of the run
 THUMBNAIL = 32  # pixels a side
 COLUMNS = 32  # thumbnails in a row of the picture that holds all of them
-QUALITY = 80  # of JPEG; a thousand thumbnails take about half a megabyte
+QUALITY = 80  # JPEG quality; a thousand thumbnails take about half a megabyte
 
 
 class ReportMap(NamedTuple):
@@ -43,12 +44,12 @@ class ReportMap(NamedTuple):
 
 
 def keep_for_report(path: Path, chance: float, baselines: Mapping[str, float], mapped: ReportMap) -> None:
-    """Write the file.
+    """Write plots/report.json.
 
     Args:
         path: plots/report.json of a run.
         chance: the loss of an encoder that cannot tell views apart.
-        baselines: k-NN accuracies in [0, 1] of pixels and of the untrained encoder, by name.
+        baselines: a dict from names to k-NN accuracies in [0, 1], for pixels and for the untrained encoder.
         mapped: the map of h.
 
     Raises:
@@ -68,7 +69,7 @@ def keep_for_report(path: Path, chance: float, baselines: Mapping[str, float], m
 
 
 def read_kept(folder: Path) -> dict[str, Any]:
-    """Return what the file of a run holds, or {} if there is no such file.
+    """Return the contents of plots/report.json, or {} if there is no such file.
 
     Raises:
         RunError: if the file is not JSON.
@@ -77,7 +78,7 @@ def read_kept(folder: Path) -> dict[str, Any]:
 
 
 def scale_points(points: np.ndarray) -> np.ndarray:
-    """Return points (n, 2) moved and scaled into the unit square. Their proportions stay.
+    """Return points (n, 2) moved and scaled into the unit square, by the same factor in both directions.
 
     Example:
         >>> scale_points(np.array([[0.0, 0.0], [4.0, 2.0]])).tolist()

@@ -1,4 +1,7 @@
-"""The parts of an HTML page. Every text is escaped here, because names come from file systems."""
+"""Writes the parts of an HTML page.
+
+This module escapes every text, because names from file systems can contain HTML.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def write_section(title: str, *parts: str) -> str:
 
 
 def write_table(caption: str, head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table. The first cell of a row is its heading. A narrow screen scrolls the table."""
+    """Return a table. The first cell of a row is its heading. On a narrow screen, the reader can scroll the table."""
     columns = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     lines = "".join(
         f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
@@ -43,18 +46,18 @@ def write_list(items: Iterable[object]) -> str:
 
 
 def write_details(summary: str, *parts: str) -> str:
-    """Return a part that a click opens."""
+    """Return a part of the page that is hidden until the reader clicks on its summary."""
     return f"<details><summary>{escape(summary)}</summary>{''.join(parts)}</details>"
 
 
 def write_code(text: str) -> str:
-    """Return a command on lines of its own. A line ends only between two words."""
+    """Return a command as a separate block. Lines break only between words."""
     words = " ".join(f"<span>{escape(word)}</span>" for word in text.split(" "))
     return f'<pre tabindex="0"><code>{words}</code></pre>'
 
 
 def write_picture(png: bytes, alt: str, caption: str) -> str:
-    """Return a PNG picture with its bytes in the page. A narrow screen scrolls the picture."""
+    """Return a PNG picture whose bytes are part of the page. On a narrow screen, the reader can scroll the picture."""
     data = base64.b64encode(png).decode()
     return (
         f'<figure><div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}">'
@@ -71,7 +74,7 @@ def format_number(value: object) -> str:
 
 
 def format_share(value: object) -> str:
-    """Return an accuracy in [0, 1] as the programs print it, or a dash."""
+    """Return an accuracy in [0, 1] with three digits, or a dash for a missing one."""
     return f"{value:.3f}" if isinstance(value, (int, float)) else "–"
 
 

@@ -1,4 +1,4 @@
-"""Makes a page of sections, and writes it."""
+"""Builds the HTML page of a report from its sections, and writes it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
 
 
 def write_report_or_warn(folder: Path) -> None:
-    """Write the report of a run. If that fails, say so on stderr, because a report must never end a run."""
+    """Write the report of a run. If that fails, only print a warning, because a report must never end a run."""
     try:
         write_run_report(folder)
     except Exception as error:  # noqa: BLE001, a mistake in a report must not end the run
@@ -60,8 +60,9 @@ def make_page(title: str, parts: Mapping[str, Callable[[Given], str]], given: Gi
 
     Args:
         title: the title of the page.
-        parts: the functions that write the sections, by name. If one fails, the page says so in its place.
-        given: what these functions take.
+        parts: a dict from names to the functions that write the sections. If a function fails, the page has a sentence
+            about that in place of the section.
+        given: the argument of these functions.
     """
     body = "".join(_write_part(name, write, given) for name, write in parts.items())
     version = markup.write_paragraph(f"Written by lowlevel_simclr {lowlevel_simclr.__version__}.", "muted")

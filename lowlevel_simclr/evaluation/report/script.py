@@ -1,7 +1,7 @@
-"""The script of a report. It reads values from curves, zooms them, and shows the images of the map.
+"""The JavaScript of a report. It shows the values of curves, zooms into them, and shows the images of the map.
 
-A curve: point at it to read it; drag to zoom in; double-click for the whole run. With the keys: left and right read, +
-and - zoom. The page is complete without the script.
+Pointing at a curve shows its value, dragging zooms in, and a double-click shows the whole run again. With the keyboard,
+left and right move from value to value, and + and - zoom. Without JavaScript, the page still shows all curves.
 """
 
 from __future__ import annotations

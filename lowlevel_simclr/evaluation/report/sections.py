@@ -19,7 +19,7 @@ from lowlevel_simclr.evaluation.report.tables import (
 )
 from lowlevel_simclr.run.checkup import MEASURES, Verdict
 
-MOST_LISTED = 50  # files that were left out; data.json has all of them
+MOST_LISTED = 50  # most left-out files that a list shows; data.json has all of them
 CURVES = {  # the quantities of metrics.jsonl that are drawn: title, unit and name
     "loss": ("NT-Xent loss", "nats", "loss"),
     "top1": ("Contrastive top-1", "share of the views that find their pair", "top-1"),
@@ -37,7 +37,7 @@ VERSIONS = ("lowlevel_simclr", "git", "tensorflow", "keras", "numpy", "python", 
 
 
 def write_summary(facts: Facts) -> str:
-    """Return what was trained, and the most important number."""
+    """Return a paragraph about what was trained, with its k-NN accuracy."""
     settings, (trained, planned) = facts.settings, find_steps(facts)
     images = facts.data.get("counts", {}).get("train")
     parts = [
@@ -96,14 +96,14 @@ def write_curves(facts: Facts) -> str:
 
 
 def make_curve(facts: Facts, key: str, name: str) -> Curve:
-    """Return a quantity of metrics.jsonl at the steps that have it."""
+    """Return a quantity of metrics.jsonl as a curve over the steps that have it."""
     rows = [row for row in facts.metrics if key in row]
     values = [value if value is None or math.isfinite(value) else None for value in (row[key] for row in rows)]
     return Curve(name, [row["step"] for row in rows], values)
 
 
 def write_views(facts: Facts) -> str:
-    """Return the picture of the views."""
+    """Return the picture of the views (random augmentations)."""
     if "views" not in facts.pictures:
         return ""
     alt = "A row of training images, and below each image two random views of it."
@@ -112,7 +112,7 @@ def write_views(facts: Facts) -> str:
 
 
 def write_map(facts: Facts) -> str:
-    """Return the map of h with its images if the run has one, and the picture with the maps of both encoders."""
+    """Return the interactive map of h if the run has one, and the picture with the maps before and after training."""
     parts = [draw_map(facts.kept["map"])] if facts.kept.get("map") else []
     if "embedding" in facts.pictures:
         alt = "Two maps of h by t-SNE, before and after training. Each point is a held-out image."
@@ -132,7 +132,7 @@ def write_neighbours(facts: Facts) -> str:
 
 
 def write_accuracy(facts: Facts) -> str:
-    """Return the tables of accuracy with their protocols and notes."""
+    """Return the tables of accuracies, with sentences about how they were measured."""
     evaluation, parts = facts.evaluation, []
     head, rows = list_accuracies(evaluation)
     if rows:
@@ -156,7 +156,7 @@ def write_accuracy(facts: Facts) -> str:
 
 
 def write_checkup(facts: Facts) -> str:
-    """Return what the check-ups measured and noticed, or "" if the run has no check-up."""
+    """Return the measures of h and z during training (check-ups) and what they show, or "" if the run has none."""
     found = facts.checkup
     if found is None or (found.judged is None and not found.series):
         return ""
@@ -178,7 +178,7 @@ def write_checkup(facts: Facts) -> str:
 
 
 def _write_verdict(verdict: Verdict) -> str:
-    """Return a verdict with its evidence and what to try."""
+    """Return a verdict (something noticeable in the run), with its evidence and advice."""
     state = "" if verdict.holds else " It no longer held at the last check-up."
     return (
         markup.write_paragraph(f"Step {verdict.step:,}: {verdict.title}", "warning")
@@ -239,7 +239,7 @@ def _name_device(environment: dict[str, Any]) -> str:
 
 
 def write_versions(facts: Facts) -> str:
-    """Return the versions of the last session."""
+    """Return the versions of the programs in the last session of the training."""
     rows = [[name, facts.environment[name]] for name in VERSIONS if facts.environment.get(name)]
     if not rows:
         return ""

@@ -1,4 +1,7 @@
-"""The style sheet of a report. It is light or dark like the reader's system, and fits a phone and any wider screen."""
+"""The style sheet of a report.
+
+It is light or dark like the reader's system, and works on a phone and on wider screens.
+"""
 
 from __future__ import annotations
 

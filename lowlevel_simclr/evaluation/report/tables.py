@@ -1,4 +1,4 @@
-"""The numbers of a run as rows of tables: accuracies with their protocols, and the settings."""
+"""Turns the numbers of a run into rows of tables: the accuracies, and the settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROTOCOL = (
 
 
 def list_accuracies(evaluation: Mapping[str, Any]) -> tuple[list[str], Rows]:
-    """Return the head and the rows of the table of k-NN and the linear probe. A row without any number is left out."""
+    """Return the head and the rows of the table of accuracies. A row without any number is left out."""
     counts = sorted({count for kind in KINDS for count in evaluation.get("knn" + kind, ())}, key=int)
     rows = []
     for kind, what in reversed(KINDS.items()):
@@ -28,7 +28,7 @@ def list_accuracies(evaluation: Mapping[str, Any]) -> tuple[list[str], Rows]:
 
 
 def list_trained_with_labels(evaluation: Mapping[str, Any]) -> Rows:
-    """Return a row for each protocol that trains with labels: name, accuracy, spread over seeds, number of seeds."""
+    """Return a row for each kind of training with labels: name, accuracy, spread over seeds, number of seeds."""
     seeds, found = evaluation.get("seeds", {}), []
     if "linear_augmented" in evaluation:
         found.append(("linear probe, trained on views", evaluation["linear_augmented"], seeds.get("linear_augmented")))
