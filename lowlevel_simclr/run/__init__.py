@@ -1,1 +1,1 @@
-"""The folder of a run: its files, its checkpoints and its results."""
+"""Reads and writes the folder of a run: its files, its checkpoints and its results."""

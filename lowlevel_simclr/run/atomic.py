@@ -1,4 +1,4 @@
-"""JSON files of the run folder, and file system errors as messages."""
+"""Reads and writes the JSON files of a run folder, and turns file system errors into messages for the user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.runtime.files import parse_json, read_regular_file, write_atomically
 
-LARGEST_JSON = 2**28  # bytes; data.json takes about 100 for each skipped file
+LARGEST_JSON = 2**28  # bytes; data.json has about 100 bytes for each skipped image file
 
 
 class RunError(OneLineError, RuntimeError):
@@ -34,7 +34,7 @@ def choose_free_name(path: Path, word: str) -> Path:
 
 
 def set_aside(path: Path, word: str) -> Path:
-    """Rename a file that was not used, so that nothing overwrites or deletes it.
+    """Rename a file that is damaged or not used, so that nothing overwrites or deletes it.
 
     Returns:
         The new path, see `choose_free_name`.
@@ -71,7 +71,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class DamagedFile(ValueError):
-    """A file has other content than this package writes. The message is the end of a sentence about the file."""
+    """The content of a file is not what this package writes.
+
+    The message continues a sentence that begins with the file.
+    """
 
 
 def parse_object(path: Path) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def explain_os_errors(what: str, folder: Path) -> Iterator[None]:
     """Turn an OSError inside the block into a NotWritten that says what to do.
 
     Args:
-        what: the verb and its object in the message "cannot WHAT FOLDER".
+        what: the part WHAT of the message "Cannot WHAT FOLDER: ...", such as "write the metrics of".
         folder: the folder that the message names.
 
     Raises:

@@ -1,9 +1,9 @@
 """Checkpoints. Each is one file, step-00000123.npz, that is written atomically and without pickles.
 
 A file is a NumPy archive. It holds the arrays under their own names, and a JSON text named `__meta__`. The text holds
-the step, the name, dtype and shape of every array, and values of the caller (seed, configuration hash). The checksums
-of the archive protect the bytes of each array. The list of arrays shows if an array is missing. The same content always
-gives the same bytes.
+the step, a list with the name, dtype and shape of every array, and values of the caller (seed, configuration hash).
+Damaged bytes show by the checksums of the archive, and a missing array shows by the list. The same content always gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def save(folder: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mappin
     """Write the checkpoint of a step, and delete all checkpoints but the newest few.
 
     When the function returns, the whole file is on the disk. If it raises or is killed, the earlier checkpoints are
-    unchanged. Checkpoints of later steps were not used, so they are renamed and not deleted.
+    unchanged. If there are checkpoints of later steps, the training did not continue from them. They are renamed and
+    not deleted.
 
     Args:
         folder: the run's checkpoints/. It is created if it does not exist.
@@ -129,7 +130,9 @@ def _prune(folder: Path, step: int, keep: int) -> None:
 
 
 def _list_files(folder: Path) -> dict[int, Path]:
-    """Return the checkpoints of a folder by their step, damaged or not. A missing folder gives an empty dict.
+    """Return a dict from steps to the checkpoint files in a folder, damaged or not.
+
+    It is empty if the folder is missing.
 
     `Path.glob` is not used, because it returns nothing for a folder that cannot be listed.
 
@@ -175,7 +178,7 @@ def load(path: Path) -> Checkpoint:
         OSError: if the file cannot be read.
         MemoryError: if there is not enough memory.
     """
-    # This is outside of `try`, because a failure to read says nothing about the bytes.
+    # This is outside of `try`, because a failure to read the file does not mean that its bytes are damaged.
     data = read_regular_file(path, find_available_memory(), "the available memory")
     try:
         arrays = read_arrays(io.BytesIO(data), len(data), "the file")  # they are not compressed, see `_write`
@@ -207,10 +210,10 @@ def find_non_finite(arrays: Mapping[str, np.ndarray]) -> str | None:
 
 
 def load_latest(folder: Path) -> Checkpoint | None:
-    """Load the newest sound checkpoint of a folder. Name on stderr each newer one that is damaged.
+    """Load the newest sound checkpoint of a folder. For each newer one that is damaged, print a line on stderr.
 
     Only proven damage leads to an older checkpoint: a wrong checksum, a truncated file, or a number that is NaN or
-    infinite. If another process deletes checkpoints of the folder meanwhile, the folder is listed again.
+    infinite. If another process deletes checkpoints while this function runs, it lists the folder again.
 
     Returns:
         The checkpoint, or None if there is no checkpoint file.
@@ -240,7 +243,7 @@ def load_latest(folder: Path) -> Checkpoint | None:
 
 
 def _load_newest(files: Mapping[int, Path]) -> Checkpoint | None:
-    """Load the newest sound checkpoint of some files, by step. Return None if none is sound.
+    """Load the newest sound checkpoint from a dict of steps to files. Return None if no file is sound.
 
     Raises:
         OSError: see `load`. FileNotFoundError: if a file has disappeared since it was listed.

@@ -1,6 +1,7 @@
-"""The check-up of a run: measures that were taken during training without labels, and their meaning in words.
+"""The check-up of a run: measures that training takes without labels, and conclusions from them (verdicts).
 
-The measures lie in metrics.jsonl, in the rows of the steps at which they were taken. The verdicts lie in checkup.json.
+Most of the measures are about the encoder's output (h) or the projection head's output (z). They are stored in
+metrics.jsonl, in the rows of the steps at which they were taken. The verdicts are stored in checkup.json.
 `read_checkup` returns both. It needs neither TensorFlow nor the images, so a page about a run can use it.
 """
 
@@ -22,8 +23,8 @@ class Measure(NamedTuple):
     """The meaning of a column of metrics.jsonl that only the rows of a check-up have.
 
     Attributes:
-        title: its name for people.
-        meaning: how to read it, in one sentence.
+        title: the name of the column that people see.
+        meaning: how to read the column, in one or two sentences.
     """
 
     title: str
@@ -32,7 +33,7 @@ class Measure(NamedTuple):
 
 MEASURES = {
     "alignment": Measure(
-        "alignment", "Mean squared distance between the two views of an image, in normalised z. 0 is the least."
+        "alignment", "Mean squared distance between the two views of an image, in normalised z. 0: they are equal."
     ),
     "uniformity": Measure(
         "uniformity", "How evenly normalised z covers the sphere. 0: all z are equal. More negative: more even."
@@ -44,16 +45,16 @@ MEASURES = {
     ),
     "dead_h": Measure("dead units of h", "Share of the entries of h that are 0 for every image of the sample."),
     "gradient_norm": Measure("gradient norm", "Length of the gradient of all weights at this step."),
-    "update_ratio": Measure("update / weight", "Length of this step's change of all weights, over their length."),
-    "loss_scale": Measure("float16 loss scale", "The factor that float16 gradients are computed with."),
+    "update_ratio": Measure("update / weight", "Length of this step's change of all weights / length of the weights."),
+    "loss_scale": Measure("float16 loss scale", "Factor of the loss that keeps small float16 gradients above 0."),
 }
 
 
 class Series(NamedTuple):
-    """One measure along the training.
+    """The values of one measure during training.
 
     Attributes:
-        steps: the steps at which it was taken, rising.
+        steps: the steps at which it was taken, in ascending order.
         values: its value at each of these steps. Steps without a finite value are left out.
     """
 
@@ -86,10 +87,10 @@ class Checkup(NamedTuple):
     """The check-up of a run.
 
     Attributes:
-        series: each measure that was taken, by its name in `MEASURES`.
+        series: a dict from names in `MEASURES` to the measures that were taken.
         verdicts: what was noticed, in the order of the steps. The list is empty if nothing was noticed.
-        judged: the last step up to which the run was judged. None: the run was not judged, because it is older than
-            the check-up or has not come so far. Then an empty list of verdicts says nothing about the run.
+        judged: the last step up to which the run was judged. None: the run was not judged, because an older version
+            trained it, or because it has made too few steps. Then an empty list of verdicts says nothing about the run.
     """
 
     series: dict[str, Series]
@@ -101,7 +102,7 @@ def read_checkup(folder: Path) -> Checkup:
     """Return the measures and the verdicts of a run.
 
     Args:
-        folder: the run folder, also of a run that still trains.
+        folder: the run folder. The run may still be training.
 
     Raises:
         RunError: if metrics.jsonl or checkup.json is damaged.
@@ -124,7 +125,7 @@ def read_checkup(folder: Path) -> Checkup:
 
 
 def collect_series(rows: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
-    """Return each measure of some rows of metrics.jsonl that has a value.
+    """Return every measure that has a value in some rows of metrics.jsonl.
 
     Args:
         rows: rows of metrics.jsonl, in the order of the steps.
@@ -157,7 +158,7 @@ def _parse_verdict(found: Any) -> Verdict:
     """Return a verdict of checkup.json.
 
     Raises:
-        KeyError, TypeError, ValueError: if it has other content than `write_verdicts` wrote.
+        KeyError, TypeError, ValueError: if its content is not what `write_verdicts` writes.
     """
     first, second = found["advice"]
     texts = found["kind"], found["title"], found["evidence"], first, second
@@ -171,7 +172,7 @@ def _parse_step(found: Any) -> int:
     """Return a number of steps.
 
     Raises:
-        TypeError: if it is another value.
+        TypeError: if the value is not a whole number of at least 0.
     """
     if not isinstance(found, int) or isinstance(found, bool) or found < 0:
         raise TypeError("not a number of steps")

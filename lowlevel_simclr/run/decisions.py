@@ -1,4 +1,8 @@
-"""The decisions of a run with --budget, in budget.json. Each one fixes a segment of the run just before it begins."""
+"""The decisions of a run with a time limit (--budget), in budget.json.
+
+Such a run is trained in segments. Just before a segment begins, a decision fixes its image size and its number of
+steps.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ class Decision(NamedTuple):
     Attributes:
         first: the last step before the segment.
         last: the last step of the segment.
-        image_size: S, the pixels on a side of a view.
+        image_size: the side of a view (randomly augmented image) in pixels (S).
         from_share: the share of the training that is done before the segment, in [0, 1).
         to_share: the share that is done after it, in (0, 1].
         elapsed: seconds of the budget that had passed when the segment was decided.
@@ -62,7 +66,7 @@ def _parse_decision(row: object) -> Decision | None:
 
 
 def _follow(decisions: Sequence[Decision]) -> bool:
-    """Return whether each decision begins where the one before ends."""
+    """Return whether each decision begins where the previous one ends."""
     begins = [(0, 0.0), *((each.last, each.to_share) for each in decisions)]
     return all(
         (each.first, each.from_share) == begin and each.last > each.first and each.to_share > each.from_share

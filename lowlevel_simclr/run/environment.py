@@ -1,4 +1,4 @@
-"""The environment of a run: versions, machine, command line and memory."""
+"""Describes the environment of a run: versions, machine, command line and memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from lowlevel_simclr.runtime.cpu import count_usable_cores
 
 CPU_FLAGS = frozenset("avx avx2 fma f16c avx512f avx512_bf16 amx_tile amx_bf16 asimd sve bf16".split())
-ENVIRONMENT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XLA_FLAGS")  # and every variable TF_...
+ENVIRONMENT_VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "XLA_FLAGS")  # and all that begin with TF_
 
 
 def describe_environment() -> dict[str, Any]:

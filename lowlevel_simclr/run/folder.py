@@ -61,14 +61,14 @@ def _lock_for_training(folder: Path) -> BinaryIO:
 class Run:
     """A run folder in which this process trains.
 
-    `open_run` makes it. The folder is unlocked when the run is closed or the process ends.
+    `open_run` creates this object. The folder is unlocked when the run is closed or the process ends.
 
     Attributes:
         folder: the run folder.
         resumed: whether the folder already held this run.
-        checkpoints: subfolder, created by the first write to it.
-        plots: subfolder, created by the first write to it.
-        tensorboard: subfolder, created by the first write to it.
+        checkpoints: a subfolder. The first write to it creates it.
+        plots: a subfolder. The first write to it creates it.
+        tensorboard: a subfolder. The first write to it creates it.
     """
 
     def __init__(self, folder: Path, lock: BinaryIO, resumed: bool, config: Mapping[str, Any]) -> None:
@@ -89,7 +89,7 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Close the TensorBoard file and unlock the folder. All files stay."""
+        """Close the TensorBoard file and unlock the folder. No file is removed."""
         if self._events:
             self._events.close()
         self._lock.close()
@@ -100,7 +100,8 @@ class Run:
         Earlier sessions are kept under "earlier".
 
         Args:
-            chosen: the values that were chosen for this device, such as the precision and the ops. Any JSON values.
+            chosen: the values that were chosen for this device, such as the precision and the ops. They can be any JSON
+                values.
 
         Raises:
             RunError: if the file cannot be written. If the file of an earlier session is damaged, it is renamed.
@@ -123,7 +124,9 @@ class Run:
             write_json(path, {**read_or_set_aside(path), "peak_memory_bytes": measure_peak_memory()})
 
     def write_steps(self, steps: int) -> None:
-        """Set the number of steps of the run in environment.json, which changes while a run with --budget trains.
+        """Write the number of steps of the run into environment.json.
+
+        With --budget, this number changes during training.
 
         Raises:
             RunError: if the file cannot be written.
@@ -182,7 +185,7 @@ class Run:
         return self._events
 
     def log_picture(self, path: Path, step: int) -> None:
-        """Show a picture in TensorBoard, under its name. A picture that does not exist is left out.
+        """Show a picture in TensorBoard, under the name of its file. If the file does not exist, nothing is done.
 
         Args:
             path: a PNG file.
@@ -194,14 +197,15 @@ class Run:
         if not path.is_file():
             return
         with explain_os_errors("write the pictures of", self.folder):
-            # A session that begins after this step leaves the rows of earlier sessions in the charts.
+            # If this opens the file, TensorBoard drops the rows of earlier sessions from the given step on. With `step
+            # + 1` it keeps the row of this step.
             self._open_events(step + 1).write_picture(path.stem, step, path.read_bytes())
 
     def cut_metrics(self, last_step: int) -> None:
-        """Remove the rows after `last_step`, and a last line that a kill left unfinished.
+        """Remove the rows after `last_step`, and an unfinished last line, which remains if the process was killed.
 
-        Every resume calls this method. If another line is damaged, the old file is kept under another name, and stderr
-        says how many lines are lost.
+        Every resumed run calls this method. If a line before the last one is damaged, the old file is kept under
+        another name, and a message on stderr says how many lines are lost.
 
         Raises:
             RunError: if the disk is full or the folder is gone.
@@ -228,7 +232,7 @@ class Run:
             write_atomically(path, lambda file: file.write(new))
 
     def set_metrics_aside(self) -> None:
-        """Rename the metrics of a run without a checkpoint, because its steps will be trained again.
+        """Rename the metrics of a run without a checkpoint, because all of its steps will be trained again.
 
         Raises:
             RunError: if the folder cannot be written.
@@ -257,9 +261,9 @@ def _to_json_number(value: Any) -> Any:
 def open_run(out: Path, config: Mapping[str, Any], difference: Difference, *, fresh: bool = False) -> Run:
     """Open the run folder `out` for training, and write config.json.
 
-    If the folder is missing or empty, a new run begins. If it holds a run of the same identity, that run is resumed.
-    With `fresh`, a folder that is not empty is left as it is. The run then begins in the first of out-2, out-3, ...
-    that does not exist.
+    If the folder is missing or empty, a new run begins. If it holds a run that these settings can continue (see
+    `difference`), that run is resumed. With `fresh`, a folder that is not empty is left unchanged. Then the run begins
+    in the first of out-2, out-3, ... that does not exist.
 
     Args:
         out: the run folder that was asked for.
@@ -306,7 +310,7 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _open(folder: Path, config: Mapping[str, Any], difference: Difference) -> Run:
-    """Open the run in exactly this folder. Errors of the file system are raised as OSError."""
+    """Open the run in exactly this folder. File system errors are raised as OSError."""
     _refuse_foreign(folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = _lock_for_training(folder)
@@ -354,10 +358,10 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _refuse_other(folder: Path, difference: Difference) -> None:
-    """Check that the run in the folder has the same identity.
+    """Check that the run in the folder can be resumed with the settings of this run.
 
     Raises:
-        RunError: if settings differ, which the message lists, or if this version cannot resume the run.
+        RunError: if settings differ (the message lists them), or if this version cannot resume the run.
     """
     try:
         lines = difference(read_json(folder / "config.json"))

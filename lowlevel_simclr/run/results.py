@@ -1,4 +1,4 @@
-"""The files of a run that any process may read, and the results to which several processes add."""
+"""Reads the files of a run, and adds results to them. Several processes may do this at the same time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_data(folder: Path) -> dict[str, Any] | None:
     """Return the content of a run's data.json, or None if there is no such file.
 
     Raises:
-        RunError: if the file is not JSON, or its values have other types than `Run.write_data` wrote.
+        RunError: if the file is not JSON, or its values do not have the types that `Run.write_data` writes.
     """
     path = folder / "data.json"
     if not path.exists():
@@ -59,7 +59,7 @@ def read_data(folder: Path) -> dict[str, Any] | None:
 
 
 def find_write_error(folder: Path) -> NotWritten | None:
-    """Return why results cannot be added to the files of a folder, or None if they can be."""
+    """Return the error that prevents adding results to the files of a folder, or None if there is no such error."""
     try:
         with explain_os_errors("write the results of", folder):
             lock_file(folder / EVALUATION_LOCK, wait=True).close()
@@ -76,7 +76,7 @@ def _is_list_of(kind: type) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(isinstance(part, kind) for part in value)
 
 
-# What data.json holds, by name, and the function that tells whether a value has the right type.
+# For each key of data.json, the function that tells whether a value has the right type.
 _DATA: dict[str, Callable[[Any], bool]] = {
     "dataset": lambda value: isinstance(value, str),
     "counts": lambda value: isinstance(value, dict) and all(map(_is_whole, value.values())),
@@ -122,7 +122,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     """Return the content of a run's evaluation.json, or {} if there is no such file.
 
     Raises:
-        RunError: if the file is not JSON, or if its values have other types than `merge_evaluation` wrote.
+        RunError: if the file is not JSON, or if its values do not have the types that `merge_evaluation` writes.
     """
     found = read_results(folder / EVALUATION)
     if found and not _is_evaluation(found):
@@ -131,7 +131,7 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
 
 
 def _is_evaluation(found: Mapping[str, Any]) -> bool:
-    """Return whether the values of evaluation.json have the types that `merge_evaluation` wrote."""
+    """Return whether the values of evaluation.json have the types that `merge_evaluation` writes."""
 
     def is_number(value: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -180,7 +180,7 @@ def _is_fraction(text: str) -> bool:
 
 
 def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Add results about the encoder of one step to evaluation.json, see `merge_results`.
+    """Add results about the encoder after a certain step to evaluation.json, see `merge_results`.
 
     The function first removes results of an earlier step, and results without a step.
 
@@ -190,7 +190,7 @@ def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[
         results: keys of evaluation.json, such as {"schema": 1, "knn": {"20": 0.93}}. Accuracies are in [0, 1].
 
     Returns:
-        The whole content of evaluation.json, all of it about one encoder.
+        The whole content of evaluation.json. All of it is about the encoder after this step.
 
     If evaluation.json is damaged, it is renamed, because a long evaluation must not end without a result.
 
@@ -216,7 +216,7 @@ def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[
 def read_or_set_aside(path: Path) -> dict[str, Any]:
     """Return the content of a file that training does not need, or {} if the file does not exist.
 
-    If the file is damaged, it is renamed, and stderr says so.
+    If the file is damaged, it is renamed, and a warning is printed.
 
     Raises:
         OSError: if the file cannot be renamed.
@@ -229,7 +229,7 @@ def read_or_set_aside(path: Path) -> dict[str, Any]:
 
 
 def set_aside_loudly(path: Path, reason: str) -> None:
-    """Rename a damaged file, and say so on stderr.
+    """Rename a damaged file, and print a warning.
 
     Raises:
         OSError: if the file cannot be renamed.

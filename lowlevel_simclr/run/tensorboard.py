@@ -1,6 +1,6 @@
-"""TensorBoard's scalars, pictures and settings, written by TensorFlow itself.
+"""Writes scalars, pictures and settings for TensorBoard, with TensorFlow alone.
 
-The package tensorboard is needed to show them, and to write the table of settings (its HParams page).
+The package tensorboard is only needed to show them, and to write the table of settings on TensorBoard's HParams page.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 from lowlevel_simclr.run.results import Row
 
-START = 1  # SessionLog.START makes TensorBoard drop an earlier session's values from this step on
+START = 1  # SessionLog.START: from the step of this event on, TensorBoard drops the values of earlier sessions
 
 
 class EventFile:
-    """A file of TensorBoard scalars for one session, in TensorFlow's record format."""
+    """A TensorBoard file of one training session, in TensorFlow's record format."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         import tensorflow as tf  # imported here, so that reading a run folder needs no TensorFlow
@@ -48,7 +48,10 @@ class EventFile:
         self._file.write(record.SerializeToString())
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Write one event per row. Every value except the step and null is written under its own name."""
+        """Write one event per row.
+
+        Every value of the row is written under its own name, except the step and null values.
+        """
         summary = self._tf.compat.v1.Summary
         with self._explain_os_errors():
             for row in rows:
@@ -90,14 +93,14 @@ class EventFile:
 
 
 def _make_picture(summary: Any, name: str, png: bytes) -> Any:
-    """Return the value of a picture. The width and the height are in the header of a PNG file."""
+    """Return a picture as a summary value. Its width and height are read from the header of the PNG file."""
     width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
     image = summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
     return summary.Value(tag=name, image=image)
 
 
 def _flatten(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of all sections by name."""
+    """Return the settings of all sections in one dict."""
     parts = [section for section in sections.values() if isinstance(section, Mapping)]
     return {name: value for section in parts for name, value in section.items()}
 
@@ -111,7 +114,7 @@ def _list_settings(sections: Mapping[str, Any]) -> str:
 def _make_parameters(sections: Mapping[str, Any]) -> bytes | None:
     """Return the summary of the HParams page, or None without the package tensorboard.
 
-    The text holds the same settings, so nothing is lost without it.
+    Without this page nothing is lost, because `_list_settings` writes the same settings as a text.
     """
     try:
         from tensorboard.plugins.hparams import api
@@ -121,7 +124,10 @@ def _make_parameters(sections: Mapping[str, Any]) -> bytes | None:
 
 
 def _make_plain(value: Any) -> bool | float | str:
-    """Return a setting as the page takes it. It stores numbers as float64, so a larger whole number becomes a text."""
+    """Return a setting in a form that the HParams page takes.
+
+    The page stores numbers as float64. So a whole number that float64 cannot hold becomes a text.
+    """
     if isinstance(value, str):
         return value
     if not isinstance(value, (bool, int, float)):

@@ -1,1 +1,1 @@
-"""The differences between versions of TensorFlow and Keras, and between devices."""
+"""Handles versions of TensorFlow and Keras, devices and operating systems: files, signals, memory and progress."""

@@ -1,4 +1,4 @@
-"""A way to abort collective ops, for which TensorFlow has no public API."""
+"""Aborts collective ops, in which several devices exchange data. TensorFlow has no public API for this."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tensorflow.python.eager import context
 
 
 def abort_collectives(why: str) -> None:
-    """Abort every collective op of this process, running or later, with an AbortedError.
+    """Make every collective op of this process raise AbortedError, whether it is running now or starts later.
 
     TensorFlow's own strategies make the same private call, in 2.15 as well as in 2.21.
 

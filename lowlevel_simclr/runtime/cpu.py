@@ -17,7 +17,7 @@ def read_cpuinfo_words() -> set[str]:
 
 
 def count_usable_cores() -> int | None:
-    """Return the number of cores that this process may use. Only Linux can withhold some of them."""
+    """Return the number of cores that this process may use. On Linux, these may be fewer than the machine has."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count()

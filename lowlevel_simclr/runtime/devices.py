@@ -11,5 +11,6 @@ def has_gpu() -> bool:
 
 
 def finds_gpu() -> bool:
-    """Return whether TensorFlow finds a GPU, without starting its runtime. Virtual devices must be set before that."""
+    """Return whether TensorFlow finds a GPU. This does not start its runtime, so virtual devices can be set afterwards.
+    """
     return bool(tf.config.get_visible_devices("GPU"))

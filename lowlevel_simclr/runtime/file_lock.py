@@ -1,4 +1,4 @@
-"""An exclusive lock on an open file, between processes, on every system."""
+"""Locks an open file exclusively, so that only one process at a time holds the lock, on every operating system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import BinaryIO
 
 POLL = 0.1  # seconds between two attempts on Windows, where a lock call itself waits only ten seconds
-# On Windows no other process may read a locked byte. So the lock is on a byte far behind the end of any file.
+# On Windows, no other process can read a byte that is locked. So this byte lies far behind the end of any file.
 LOCKED_BYTE = 2**40
 
 

@@ -1,4 +1,4 @@
-"""Why TensorFlow uses no GPU although the machine has one, in one sentence."""
+"""Finds out why TensorFlow uses no GPU although the machine has one, and explains it in a few sentences."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 DEVICES = Path("/dev")
 WAIT = 120  # seconds that another process may take to import TensorFlow
 LIBRARIES = "Install the CUDA libraries with: pip install 'tensorflow[and-cuda]'."
-# Parts of TensorFlow's messages about a missing GPU, each with the reason in plain words and a remedy. The first part
-# that matches counts.
+# Parts of TensorFlow's messages about a missing GPU, and for them the reason and a remedy in plain words. The first
+# entry with a matching part counts.
 REASONS = (
     (
         ("driver version is insufficient", "CUDA_ERROR_INSUFFICIENT_DRIVER", "CUDA_ERROR_COMPAT_NOT_SUPPORTED"),
@@ -52,7 +52,7 @@ def has_nvidia_gpu() -> bool:
 
 
 def explain(lines: str, built_with_cuda: bool = True) -> str:
-    """Return one or two sentences: that TensorFlow sees no GPU, why, and what to do.
+    """Return a few sentences that say that TensorFlow sees no GPU, why that is, and what to do.
 
     Args:
         lines: what TensorFlow wrote while it looked for GPUs, at TF_CPP_MIN_LOG_LEVEL=0.
@@ -76,7 +76,7 @@ def explain(lines: str, built_with_cuda: bool = True) -> str:
 def ask_for_reason() -> str:
     """Start another process that looks for GPUs without hiding messages, and return TensorFlow's messages from it.
 
-    TensorFlow reads the level of its messages only once, and in this process that level already hides them.
+    TensorFlow reads TF_CPP_MIN_LOG_LEVEL only once, and in this process its value already hides the messages.
     """
     program = "import tensorflow as tf; tf.config.list_physical_devices('GPU')"
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}

@@ -1,6 +1,6 @@
-"""All differences between Keras 2 and Keras 3 that the package handles.
+"""Handles all differences between Keras 2 and Keras 3.
 
-The models are the same for both.
+The code that builds the models is the same for both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def find_symbolic_type() -> type:
 
 
 def find_producer(tensor: Any) -> Any:
-    """Return the layer that a symbolic tensor is the output of."""
+    """Return the layer that produced a symbolic tensor."""
     history = tensor._keras_history
     return history.operation if find_keras_generation() == 3 else history.layer
 
@@ -58,7 +58,10 @@ def count_trainable(model: tf.keras.Model) -> int:
 
 
 def name_variables(prefix: str, model: tf.keras.Model) -> dict[str, Variable]:
-    """Return every variable of a model by position and path. The names are the same in every process."""
+    """Return a dict from names to the variables of a model.
+
+    A name has the position and the path of the variable. So the names are the same in every process.
+    """
     return {
         f"{prefix}/{place:03d}/{find_variable_path(variable)}": variable
         for place, variable in enumerate(model.variables)
@@ -66,7 +69,7 @@ def name_variables(prefix: str, model: tf.keras.Model) -> dict[str, Variable]:
 
 
 def assign_named(variables: dict[str, Variable], arrays: dict[str, np.ndarray]) -> None:
-    """Assign to each variable the array of its name. Arrays with other names are ignored.
+    """Assign to each variable the array with its name. Arrays with other names are ignored.
 
     Raises:
         ValueError: if an array is missing or has another shape. Then no variable has changed.

@@ -13,7 +13,7 @@ def find_available_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = P
 
     Args:
         meminfo: Linux's list of memory. If it does not exist, the function returns the whole memory of the machine.
-        group: the folder in which Linux limits the memory of a container. It need not exist.
+        group: the folder in which Linux states the memory limit of a container. It need not exist.
 
     Examples:
         >>> find_available_memory() > 0

@@ -1,4 +1,4 @@
-"""Finds which ops this platform has: the native library and stock TensorFlow, or only stock TensorFlow.
+"""Decides whether a platform uses this package's own ops (the native library) or only TensorFlow's (stock).
 
 Only this module decides what `--ops auto` means. It does not load the library, so `--ops stock` works even if loading
 the library would end the program.

@@ -1,4 +1,4 @@
-"""The precision in which layers compute, and the precision that is fast on this device."""
+"""Sets the precision in which layers compute, and finds the precision that is fastest on this device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BFLOAT16_UNITS = {"avx512_bf16", "amx_bf16"}  # CPU flags; a processor with one 
 
 
 def set_precision(precision: str) -> None:
-    """Set the precision of all layers that are made from now on.
+    """Set the precision of all layers that are created after this call.
 
     Variables are float64 for the precision float64, and float32 for all others.
 

@@ -1,4 +1,4 @@
-"""The settings of the caller's process that training changes, and how they are restored."""
+"""Restores the settings of the caller's process that training changes."""
 
 from __future__ import annotations
 

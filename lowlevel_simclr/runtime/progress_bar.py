@@ -1,4 +1,4 @@
-"""The progress of long work, with its rate and the time left.
+"""Shows the progress of long work, with its rate and the time left.
 
 On a terminal or in a notebook, the progress is a bar. A file or a pipe would receive hundreds of copies of the bar. So
 if standard error is one of these, a line is printed instead, at most every 12 seconds. Shorter work prints nothing.
@@ -108,18 +108,18 @@ class ProgressLines(tqdm):
     disable: bool  # an attribute of tqdm, which has no type annotations
 
     def __init__(self, **options: Any) -> None:
-        """Take the options of tqdm."""
+        """Accept the options of tqdm."""
         self._printed, self._count_printed = time.monotonic(), -1
         super().__init__(**options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Print a line if the last one is 12 seconds old. tqdm calls this wherever it would redraw its bar."""
+        """Print a line if the last one is at least 12 seconds old. tqdm calls this method to redraw its bar."""
         if time.monotonic() - self._printed >= LINE_EVERY:
             self._print_line()
         return False
 
     def clear(self, nolock: bool = False) -> None:
-        """Do nothing. There is no bar to wipe away."""
+        """Do nothing, because there is no bar to remove from the screen."""
 
     def close(self) -> None:
         """Print the last state, if the bar was opened with `keep`."""

@@ -1,4 +1,4 @@
-"""The signals that ask a program to stop: Ctrl-C (SIGINT), SIGTERM, and SIGHUP when the terminal is closed.
+"""Handles the signals that ask a program to stop: Ctrl-C (SIGINT), SIGTERM, and SIGHUP when the terminal is closed.
 
 Windows has no SIGHUP. Its SIGBREAK comes with Ctrl-Break and when the window is closed.
 
@@ -7,8 +7,8 @@ handlers run between two lines of Python, so a signal waits until a call into Te
 watches for signals too. It ends the process if the main thread does not react in time. No file is damaged, because
 every file is written under another name and renamed when it is complete.
 
-Training is the exception. It notes the signal, ends its host call (a call that makes some steps), saves the state, and
-then stops (`note_stop_requests`).
+Training is the exception. It notes the signal, finishes the present call into TensorFlow, which makes a few steps,
+saves the state, and then stops (`note_stop_requests`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from types import FrameType
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 WATCHED: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-SIGPIPE = 13  # a broken output pipe; Windows has no such signal, but its programs stop for the same reason
+SIGPIPE = 13  # a broken output pipe; Windows has no such signal, but a program there stops for the same reason
 PATIENCE = 4.0  # seconds that the main thread may take to come back from a call into TensorFlow
 
 
@@ -69,7 +69,7 @@ _state = _State()
 
 
 def tell_stage(stage: str) -> None:
-    """Name what the program is doing now, for the sentence that it prints if a signal stops it.
+    """Set the words for what the program is doing now. If a signal stops the program, it prints them.
 
     Args:
         stage: the end of the sentence "Stopped by SIGTERM while ...", such as "reading the images".
@@ -78,7 +78,10 @@ def tell_stage(stage: str) -> None:
 
 
 def is_watched() -> bool:
-    """Return whether `end_on_signals` watches the signals of this process, as in a program."""
+    """Return whether `end_on_signals` watches the signals of this process.
+
+    It does so only in the package's programs.
+    """
     return _state.handled
 
 
@@ -88,7 +91,7 @@ def name_signal(number: int) -> str:
 
 
 def describe_stop(number: int) -> str:
-    """Return the sentence of a program that was stopped by a signal."""
+    """Return the sentence that a program prints when a signal stops it."""
     name = name_signal(number)
     if number == SIGPIPE:
         return f"Stopped while {_state.stage}, because the program that read the output has ended ({name})."
@@ -112,10 +115,10 @@ def request_stop(number: int) -> None:
 
 
 def take_raised_signal() -> int | None:
-    """Return the signal that was raised as a StopSignal in this program, once, or None.
+    """Return the signal that this program last raised as a StopSignal, or None. A signal is returned only once.
 
-    Code in C can clear an exception and continue with a wrong answer. TensorFlow, for example, then takes a tensor for
-    something else, and the program ends with an error that is only a consequence of the signal.
+    Code in C can clear the exception and continue with a wrong answer. For example, TensorFlow can then mistake a
+    tensor for another object. So the program may end with a different error that is only a consequence of the signal.
     """
     number, _state.raised = _state.raised, None
     return number
@@ -180,12 +183,12 @@ def _end_on_ignored_signal(
 
 
 def _watch(reader: socket.socket) -> None:
-    """End the process when the main thread does not react to a signal. A second signal ends it at once."""
+    """End the process if the main thread does not react to a signal in time. A second signal ends it at once."""
     for first in iter(lambda: reader.recv(1), b""):
         number = first[0]
         if number not in WATCHED:
             continue
-        if _state.noting:  # the training loop ends its call and saves the state
+        if _state.noting:  # the training loop finishes its call and saves the state
             if _state.patience is not None:
                 threading.Thread(target=_wait_for_workers, args=(number,), daemon=True).start()
             continue
@@ -217,14 +220,14 @@ def note_stop_requests(patience: float | None = None) -> Iterator[Callable[[], i
     After a first signal, Ctrl-C stops at once.
 
     Args:
-        patience: the program ends this many seconds after a signal, even if the block still runs. None: it waits for
-            the block.
+        patience: the program ends this many seconds after a signal, even if the block still runs. None: the program
+            waits until the block ends.
 
     Yields:
         A function that returns the number of the first signal, or None.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # Python lets only the main thread handle signals, so a notebook's worker notes none
+        yield lambda: None  # Python lets only the main thread handle signals, so other threads note none
         return
     before = {}
     if not _state.handled:

@@ -1,4 +1,4 @@
-"""TensorFlow's start-up lines, which a user of a program should not see.
+"""Hides the lines that TensorFlow prints when it starts, because they do not help the user of a program.
 
 TensorFlow's libraries write to file descriptor 2 while they are loaded and while they look for GPUs. Most of these
 lines ignore TF_CPP_MIN_LOG_LEVEL, and none of them helps somebody who starts a first run. So the program writes to a
@@ -29,7 +29,7 @@ HARMLESS = (
     "computation_placer already registered",
     "failed call to cuInit",  # `gpu_problem` says in one sentence why no GPU is used
     "cuda_diagnostics.cc",
-    "only on platforms with AVX-512. Falling back",  # a type that oneDNN lacks here; TensorFlow still works
+    "only on platforms with AVX-512. Falling back",  # oneDNN lacks a number type here; TensorFlow still works
     # TensorFlow 2.15 writes three lines when `check` tries the ops inside XLA. `check` prints the result of the trial
     # itself.
     "'stablehlo.custom_call' op attribute 'api_version' failed",
@@ -39,7 +39,7 @@ HARMLESS = (
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 SEEN_BY_DEFAULT = "2"  # errors only
 END = b"\0the program started\n"  # the last line of a program that started
-HELD_AT_MOST = 1000  # lines; when the filter holds more, it passes everything on
+HELD_AT_MOST = 1000  # lines; when the filter holds as many, it passes on all further lines
 
 
 def is_harmless(line: str, level: int = 2) -> bool:
@@ -50,7 +50,7 @@ def is_harmless(line: str, level: int = 2) -> bool:
 
     Args:
         line: a line of standard error.
-        level: 1 shows warnings and errors, 2 errors, 3 nothing but crashes.
+        level: 1 shows warnings and errors, 2 shows errors, 3 shows only crashes.
 
     Example:
         >>> is_harmless("I0000 00:00:1796032084.74   17231 cudart_stub.cc:31] Could not find cuda drivers")

@@ -1,4 +1,4 @@
-"""Standard output and standard error of a program that must continue even if nothing reads them."""
+"""Guards standard output and standard error, so that a program continues even if nothing reads them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class GuardedStream:
 
     def _fail(self, error: OSError) -> None:
         self.error = error
-        # What is still in the buffer must go somewhere, because Python flushes the buffer again when it ends.
+        # Python flushes the buffer again when it ends, which would fail again. So the stream now leads to /dev/null.
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
         if isinstance(error, BrokenPipeError):

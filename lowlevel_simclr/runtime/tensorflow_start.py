@@ -1,4 +1,4 @@
-"""The start of TensorFlow in a program. It is quiet, unless there is a problem that the user can solve."""
+"""Starts TensorFlow in a program, quietly unless there is a problem that the user can solve."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from lowlevel_simclr.runtime.start_up_lines import hide_start_up_lines
 def start_tensorflow() -> None:
     """Import TensorFlow and look for GPUs, without TensorFlow's start-up lines.
 
-    Only the programs call this function. A program that imports this package keeps its standard error as it is. If the
-    machine has an NVIDIA GPU and TensorFlow sees none, a line on standard error says why.
+    Only this package's own programs call this function. In other programs that import the package, standard error is
+    not changed. If the machine has an NVIDIA GPU and TensorFlow sees none, a line on standard error says why.
 
     Raises:
         StartError: if TensorFlow or Keras cannot start here.

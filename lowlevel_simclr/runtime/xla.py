@@ -1,4 +1,4 @@
-"""Everything that this package takes from TensorFlow's XLA without a public API.
+"""Everything that this package uses from TensorFlow's XLA for which there is no public API.
 
 Another version of TensorFlow may lack these functions. `tests/runtime/test_xla.py` shows that the package then says so
 in one sentence.
@@ -28,8 +28,8 @@ def is_inside_xla() -> bool:
 def find_xla_problem() -> str | None:
     """Return why this TensorFlow cannot compile a function with XLA, in one sentence, or None if it can.
 
-    TensorFlow for macOS, for Windows and for GPUs that a plugin adds may contain no XLA for the device. There is no
-    public function that tells, so the first call compiles an addition. Later calls return the same answer.
+    TensorFlow for macOS, for Windows and for GPUs that a plugin adds may contain no XLA for the device. No public
+    function tells whether it does, so the first call compiles an addition. Later calls return the same answer.
     """
     add_one = tf.function(lambda number: number + 1.0, jit_compile=True)
     try:
