@@ -1,4 +1,4 @@
-"""Every op in NumPy float64, one module per op, written as in the paper.
+"""Every op in NumPy float64, one module per op, written as in the papers.
 
 All other implementations are checked against these.
 """

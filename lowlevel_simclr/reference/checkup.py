@@ -1,6 +1,7 @@
-"""The measures of a run's check-up in NumPy float64, written as in their sources.
+"""The measures that a check-up takes during training, in NumPy float64, written as in their sources.
 
-u = z / |z| are normalised projections. A row of length zero has u = 0.
+h are the outputs of the encoder (representations), and z those of the projection head (projections). u = z / |z| are
+normalised projections. A row of length zero has u = 0.
 
     alignment      mean over pairs of |u_1 - u_2|^2                      Wang and Isola 2020, L_align, alpha = 2
     uniformity     log of the mean over i < j of exp(-2 |u_i - u_j|^2)   Wang and Isola 2020, L_uniform, t = 2
@@ -103,7 +104,7 @@ def compute_dead_share(h: ArrayLike) -> float:
 
 
 def compute_length(vectors: Sequence[ArrayLike]) -> float:
-    """Return the length of several arrays as one vector. For the arrays of the gradients it is the gradient norm.
+    """Return the length of several arrays, taken together as one vector. For gradients, this is the gradient norm.
 
     Args:
         vectors: arrays of any shapes.
@@ -117,11 +118,11 @@ def compute_length(vectors: Sequence[ArrayLike]) -> float:
 
 
 def compute_update_ratio(before: Sequence[ArrayLike], after: Sequence[ArrayLike]) -> float:
-    """Return the length of the change of all weights, divided by their length before it.
+    """Return the length of the change of all weights, divided by the length of the weights before the change.
 
     Args:
         before: the weights before a step, not all 0.
-        after: the weights after it, with the same shapes.
+        after: the weights after the step, with the same shapes.
 
     Examples:
         >>> from lowlevel_simclr.reference.checkup import compute_update_ratio

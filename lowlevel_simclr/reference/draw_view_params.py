@@ -1,17 +1,18 @@
-"""The random parameters of every view, drawn statelessly (SimCLR, appendix A).
+"""Draws the random parameters of every view (augmented image), as in SimCLR, appendix A.
 
     area ~ U(crop_area) H W,   log(aspect) ~ U(log crop_aspect)
     w = round(sqrt(area aspect)),   h = round(sqrt(area / aspect))
 
-A crop is drawn up to ten times, until the box fits the image. Its place is uniform over all places that fit. If none of
-the ten fits, the central crop is taken. All of this is float64, so that every implementation rounds to the same
-integers.
+The size of the crop box is drawn up to ten times, until the box fits into the image. The place of the box is uniform
+over all places where it fits. If none of the ten boxes fits, the central crop is taken. All of this is computed in
+float64, so that every implementation rounds to the same integers.
 
-Images of different sizes lie in the upper left corners of equal arrays. H and W are then those of the image, and no box
-reaches the padding of its array.
+Images of different sizes lie in the upper left corners of arrays of one size. Then H and W are those of the image, and
+no box reaches the padding of the array.
 
-Random numbers u are compared with the probabilities in float32. Factors are low + (high - low) u in float32, with the
-bounds rounded to float32 first.
+The same arguments always give the same parameters. Whether a flip, a blur and so on happens is decided by comparing a
+random number u with the probability in float32. A factor is low + (high - low) u in float32, and the bounds low and
+high are rounded to float32 first.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def draw_view_params(
         seed: seed of the run, in [0, 2^64).
         epoch: epoch number in [0, 2^32).
         index: (N,) integer positions of the images in the data set, each in [0, 2^32).
-        recipe: a `settings.ViewRecipe`, or any object with its attributes.
+        recipe: the ranges and probabilities, as a `settings.ViewRecipe` or any object with its attributes.
         height: height of the images, in pixels, in [1, 2^15).
         width: width of the images, in pixels, in [1, 2^15).
         sizes: (N, 2) integers, the height and width of each image in the upper left corner of its array. None: every
@@ -146,7 +147,10 @@ def find_central_crop(crop_aspect: tuple[float, float], height: Side, width: Sid
 
 
 def _draw_factors(u: Uniform, shift: Uniform, jittered: NDArray[np.bool_], recipe: Any) -> dict[str, Uniform]:
-    """Return the factors of the colour operations from u (2N, 4) and shift (2N,); neutral for views without jitter."""
+    """Return the factors of the colour operations from u (2N, 4) and shift (2N,).
+
+    Views without jitter get neutral factors.
+    """
     return {
         "brightness": np.where(jittered, _scale_to_range(recipe.brightness, u[:, 0]), np.float32(1)),
         "contrast": np.where(jittered, _scale_to_range(recipe.contrast, u[:, 1]), np.float32(1)),

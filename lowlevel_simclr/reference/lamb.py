@@ -5,7 +5,8 @@
     u = (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + eps) + decay w
     w = w - lr ratio u
 
-ratio is 1 for AdamW and |w| / |u| for LAMB. Variables of rank 0 and 1 have no decay and ratio 1.
+w is the weight, g the gradient, and t the number of the step. m and s are moving averages of g and g^2. ratio is 1 for
+AdamW and |w| / |u| for LAMB. Variables of rank 0 and 1 have decay 0 and ratio 1.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def adamw_update(
     epsilon: float,
     adapted: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """Return weight and moments of one variable after one step of AdamW.
+    """Return the weight and the moving averages m and s of one variable after one step of AdamW.
 
     Args:
         weight: w, of any shape.
@@ -78,7 +79,7 @@ def lamb_update(
     beta_2: float,
     epsilon: float,
 ) -> tuple[Array, Array, Array]:
-    """Return weight and moments of one variable after one step of LAMB.
+    """Return the weight and the moving averages m and s of one variable after one step of LAMB.
 
     Args:
         weight: w, of any shape.

@@ -1,12 +1,12 @@
-"""LARS (You et al. 2017) as SimCLR uses it, and SGD with momentum, which is LARS without its trust ratio.
+"""LARS (You et al. 2017) as SimCLR uses it, and SGD with momentum, which is LARS without the trust ratio.
 
     u = g + beta w
     ratio = eta |w| / |u|, or 1 if either norm is 0
     v = m v + lr ratio u
     w = w - v
 
-SGD with momentum has ratio 1. In LARS, variables of rank 0 and 1 (biases, and the variables of BatchNorm) have no decay
-(beta = 0) and ratio 1.
+w is the weight, g the gradient, v the velocity, and m the momentum. SGD with momentum has ratio 1. In LARS, variables
+of rank 0 and 1 (biases, and the variables of BatchNorm) have no decay (beta = 0) and ratio 1.
 """
 
 from __future__ import annotations

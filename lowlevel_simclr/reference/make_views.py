@@ -4,20 +4,22 @@
 
 These definitions hold for every implementation:
 
-Crop. The box is first cut out and then resized by itself, so no pixel outside the box counts. The resize is bilinear
-with half-pixel centres. If the box is larger than the view, the triangle filter is widened by the scale (antialiasing).
-Weights that fall outside the box are left out, and the remaining weights are divided by their sum.
+Crop. The view's box is first cut out of the image and then resized by itself, so no pixel outside the box counts. The
+resize is bilinear with half-pixel centres. If the box is larger than the view, the triangle filter is widened by the
+scale (antialiasing). Weights that fall outside the box are left out, and the remaining weights are divided by their
+sum.
 
-Colour. If the view clips, each operation ends with a clip to [0, 1]. Brightness: f x + shift. Contrast: f (x - m) + m,
-where m is the channel's mean over the view. Saturation and hue are defined in HSV, with chroma C = S V. The saturation
-S becomes f S, so C becomes f C. S is at most 1, which means C <= V. In a view that does not clip, C has no such bound,
-because V may be 0 or below, where S has no meaning. The hue moves by a share of a full turn.
+Colour. f is the factor of the operation. Brightness: f x + shift. Contrast: f (x - m) + m, where m is the channel's
+mean over the view. Saturation and hue are defined in HSV, with chroma C = S V. The saturation S becomes f S, so C
+becomes f C. The hue moves by a share of a full turn. If the view's `clip` is true, each operation ends with a clip to
+[0, 1], and S is limited to 1, which means C <= V. If `clip` is false, C has no such limit, because V may be 0 or below,
+where S has no meaning.
 
 Grey. 0.2989 R + 0.5870 G + 0.1140 B in all three channels.
 
-Blur. A Gaussian of the view's sigma, on a kernel of size // 10 taps, or one tap more if that number is even. Its
-weights are divided by their sum. Beyond the border the view is mirrored about its outermost pixels, which are not
-repeated.
+Blur. The view is blurred with a Gaussian of its own sigma. The kernel has size // 10 taps, or one tap more if that
+number is even. Its weights are divided by their sum. Beyond the border, the view is mirrored about its outermost
+pixels, which are not repeated.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def make_views(
         images: (N, H, W, C) images. They are uint8 or uint16, which are scaled to [0, 1], or floating-point in [0, 1].
         params: parameters with 2N rows. Rows i and N + i are the views of image i.
         size: S, side of a view in pixels.
-        dtype: type of the result. All arithmetic is float64.
+        dtype: type of the result. All arithmetic is in float64.
         mean: one number, or one for each channel. It is subtracted from the pixels at the end. None leaves the pixels
             in [0, 1].
         std: one number, or one for each channel. The pixels are divided by it after the mean is subtracted. Give both
@@ -58,7 +60,7 @@ def make_views(
         blur: whether to blur views. False makes all views without blur, whatever their sigma.
 
     Returns:
-        (2N, S, S, C) of `dtype`. If a view clips, its pixels are in [0, 1] before mean and std apply.
+        (2N, S, S, C) of `dtype`. If a view's `clip` is true, its pixels are in [0, 1] before mean and std apply.
 
     Raises:
         TypeError: if size is not a whole number, or if params are not ViewParams.
@@ -117,7 +119,7 @@ def crop_and_resize(image: Pixels, box: ArrayLike, size: int) -> Pixels:
 
 
 def compute_resize_weights(length: int, size: int) -> Pixels:
-    """Return the weights of `length` pixels in each of `size` pixels along one axis: (size, length), rows sum to 1.
+    """Return the weights (size, length) that resize one axis from `length` to `size` pixels. Each row sums to 1.
 
     Examples:
         >>> from lowlevel_simclr.reference.make_views import compute_resize_weights
@@ -183,6 +185,6 @@ def blur_by_gaussian(x: Pixels, sigma: float) -> Pixels:
 
 
 def count_blur_taps(size: int) -> int:
-    """Return the width of the blur's kernel for views of `size` pixels: a tenth, plus one if that is even."""
+    """Return the number of taps of the blur's kernel for views of `size` pixels: a tenth, plus one if that is even."""
     taps = size // 10
     return taps + 1 - taps % 2

@@ -1,4 +1,6 @@
-"""NT-Xent in NumPy float64, written as in the paper. All other implementations are measured against it.
+"""NT-Xent, the loss of SimCLR, in NumPy float64, written as in the paper.
+
+All other implementations are checked against it.
 
 SimCLR (Chen et al. 2020), section 2.1, equation (1), over the 2N projections of N images:
 
@@ -7,10 +9,10 @@ SimCLR (Chen et al. 2020), section 2.1, equation (1), over the 2N projections of
 Rows 0..N-1 are the first views and rows N..2N-1 the second views, so the positive of row i is p(i) = (i + N) mod 2N. A
 row of length zero has u = 0 and gradient 0. Nothing is ever added to a norm. NaN in z makes the losses NaN.
 
-A pair is the two views of one image. If several replicas share a batch, each of them owns some of the N pairs. The rows
-of these pairs are its own rows.
-`nt_xent_rows` and `nt_xent_rows_gradient` compute a replica's own rows against all 2N columns. These are the
-rectangular forms. `nt_xent` and `nt_xent_gradient` are the special case in which one replica owns every pair.
+A pair is the two views of one image. If several replicas (copies of the model on several devices) share a batch, each
+of them owns some of the N pairs. The rows of these pairs are its own rows. `nt_xent_rows` and `nt_xent_rows_gradient`
+compute a replica's own rows against all 2N columns. These two are called the rectangular forms. `nt_xent` and
+`nt_xent_gradient` are the special case in which one replica owns every pair.
 """
 
 from __future__ import annotations
@@ -105,8 +107,9 @@ def nt_xent_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> 
 def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature: float, cotangent: ArrayLike) -> Rows:
     """Return the rows of `nt_xent_gradient` that belong to pairs first_pair .. first_pair + pairs - 1.
 
-    An own row enters its own loss as u_i. It enters every other row's loss as one of the columns. So a replica needs
-    the cotangents and the log-sums (lse) of all 2N losses, and nothing else. No gradient travels between replicas.
+    An own row enters its own loss as u_i. It enters every other row's loss as one of the columns. So besides z, a
+    replica needs only the cotangents and the log-sums lse_i = log sum_{k != i} exp(s_ik) of all 2N losses. The replicas
+    need not exchange gradients.
 
         W_ij = c_i exp(s_ij - lse_i) + c_j exp(s_ij - lse_j),  minus c_i + c_j if j is the positive of i
         du_i = (1/tau) sum_{j != i} W_ij u_j
@@ -149,7 +152,7 @@ def nt_xent_rows_gradient(z: ArrayLike, first_pair: int, pairs: int, temperature
 def nt_xent_temperature_gradient(z: ArrayLike, temperature: float, cotangent: ArrayLike) -> np.float64:
     """Return the gradient of sum_i cotangent_i loss_i with respect to the temperature.
 
-    s is proportional to 1/tau. Therefore, with P_ik = exp(s_ik - lse_i),
+    s is proportional to 1/tau. Therefore, with lse_i = log sum_{k != i} exp(s_ik) and P_ik = exp(s_ik - lse_i),
 
         d loss_i / d tau = -(1/tau) (sum_{k != i} P_ik s_ik - s_ip)
 

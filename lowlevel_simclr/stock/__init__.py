@@ -1,4 +1,7 @@
-"""Every op in stock TensorFlow, one module per op. Native ops are compared with these, and can be replaced by them."""
+"""Every op of this package, written with TensorFlow's own (stock) ops. Each op has a module.
+
+The native ops, in C++ and CUDA, are compared with these. If they are not available, these replace them.
+"""
 
 from lowlevel_simclr.stock.draw_view_params import draw_view_params
 from lowlevel_simclr.stock.lars_update import lars_update, lars_update_all

@@ -1,7 +1,8 @@
-"""The random parameters of every view in stock TensorFlow, as `reference.draw_view_params` defines them.
+"""Draws the random parameters of every view (augmented image) in stock TensorFlow.
 
-Each view needs thirteen blocks of four random words. All are drawn at once, as four tensors (2N, 13). The integers of
-boxes and orders are computed in float64, as in the reference, and are equal to the reference's.
+The module `reference.draw_view_params` defines the parameters. Each view needs thirteen blocks of four random words of
+32 bits. All of them are drawn at once, as four tensors (2N, 13). The integers of the crop boxes are computed in
+float64, as in the reference. So all integers are equal to the reference's.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def draw_view_params(
         seed: seed of the run, in [0, 2^64).
         epoch: epoch number in [0, 2^32), a number or an integer scalar.
         index: (N,) integer positions of the images in the data set, each in [0, 2^32). N may be unknown.
-        recipe: ranges and probabilities.
+        recipe: the ranges and probabilities of the parameters.
         height: height of the images, in pixels, in [1, 2^15).
         width: width of the images, in pixels, in [1, 2^15).
         sizes: (N, 2) integers, the height and width of each image in the upper left corner of its array. None: every
@@ -49,8 +50,9 @@ def draw_view_params(
     Raises:
         TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
-            Also if epoch, an index or a size is out of range and its value is known. In a graph it is not known. Then
-            nothing is raised. The box of such a row is all -1, and `make_views` makes its pixels NaN.
+            Also if epoch, an index or a size is out of range and its value is known. While a graph is built, such a
+            value is not known, so nothing is raised. Instead, the four numbers of the row's box are -1, and
+            `make_views` makes its pixels NaN.
 
     Examples:
         >>> import tensorflow as tf
@@ -133,7 +135,7 @@ def _find_central_crop(crop_aspect: tuple[float, float], height: tf.Tensor, widt
 
 
 def _draw_factors(words: list[tf.Tensor], jittered: tf.Tensor, recipe: ViewRecipe) -> dict[str, tf.Tensor]:
-    """Return the factors of the colour operations from five words (2N,); neutral for views without jitter."""
+    """Return the factors of the colour operations from five words (2N,). Views without jitter get neutral factors."""
     names = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
     return {
         name: tf.where(jittered, _scale_to_range(getattr(recipe, name), word), neutral)

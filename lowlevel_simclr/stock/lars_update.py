@@ -1,4 +1,4 @@
-"""One step of LARS in stock TensorFlow. It makes a dozen passes over a variable, fewer if XLA fuses them."""
+"""One step of LARS in stock TensorFlow. It reads or writes a variable a dozen times, or fewer if XLA fuses the ops."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _check_choice(name: str, value: Any, dtype: tf.DType) -> float | tf.Tensor:
 
 
 def _check_lengths(weight: tf.Tensor, *others: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Return the tensors. Where lengths are unknown while the graph is built, let the graph assert that they are equal.
+    """Return the tensors. If a shape is unknown while the graph is built, the graph asserts that all shapes are equal.
 
     Otherwise TensorFlow would broadcast one tensor to the shape of another.
     """

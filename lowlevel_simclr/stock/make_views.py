@@ -1,15 +1,15 @@
-"""The pixels of views in stock TensorFlow, a whole batch at once. The native op is compared with this function.
+"""Computes the pixels of views in stock TensorFlow, a whole batch at once. The native op is compared with this version.
 
-`reference.make_views` defines the result. This version makes few passes over memory, and no shape depends on the data.
-So it runs eagerly, in graphs and under jit_compile. It is fastest under jit_compile.
+`reference.make_views` defines the result. This version makes few passes over memory. None of its shapes depends on the
+data, so it runs eagerly, in graphs and under jit_compile. It is fastest under jit_compile.
 
 Crop, resize and flip are two batched matrix products, with one weight matrix for each view and axis.
 
-One program covers all 24 orders of the colour operations: turn, A, turn, A, turn. One A is brightness and the other is
-contrast. Both are affine in each channel (a factor and a shift). A turn applies saturation, hue, both or neither: an
-operation that it does not apply gets a neutral factor. If saturation and hue are neighbours in the order, one turn can
-apply both, because their order does not matter. For each view, its order decides which of the three turns applies its
-saturation, and which applies its hue.
+The four colour operations can come in 24 orders. One sequence of steps covers all of them: turn, affine, turn, affine,
+turn. One affine step is brightness and the other is contrast: each multiplies a channel by a factor and adds a shift. A
+turn applies saturation, hue, both or neither. An operation that it does not apply gets a neutral factor. If saturation
+and hue are neighbours in the order, one turn can apply both, because their order does not matter. The order of a view
+decides which of the three turns applies its saturation, and which applies its hue.
 
 A turn changes the hue without computing it. Let V be the largest and m the smallest of a pixel's channels, C = V - m,
 and t = V - channel. Let (r, g, b) be the pure colour at the angle of the turn: one of the three is 1, one is 0, and
@@ -24,8 +24,8 @@ then multiplies t by a factor f, or by V / C if that is smaller.
 Grey, mean and std together are one (C, C) matrix for each view. The product with that matrix also moves the channels to
 the last axis.
 
-Where matrix products have reduced precision (TensorFloat-32 on recent GPUs), the pixels too are only good to about 10
-bits.
+Where matrix products have reduced precision (TensorFloat-32 on recent GPUs), the pixels too are only correct to about
+10 bits.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATU
 
 Planes = list[tf.Tensor]  # C of (2N, S * S) float32
 
-_NOWHERE = 1e9  # a position too far away for any triangle to reach
+_NOWHERE = 1e9  # a position too far away for any triangle of weights to reach
 _HUGE = 1e30  # beyond any pixel, and still finite when multiplied
-_TINY = 1e-30  # below any pixel's last bit
+_TINY = 1e-30  # positive, and too small to change any pixel
 
 
 def make_views(
@@ -64,16 +64,16 @@ def make_views(
             Only N may be unknown.
         params: parameters with 2N rows. Rows i and N + i are the views of image i.
         size: S, side of a view in pixels.
-        dtype: type of the result. All arithmetic is float32.
+        dtype: type of the result. All arithmetic is in float32.
         mean: one number, or one for each channel. It is subtracted from the pixels at the end. None leaves the pixels
             in [0, 1].
         std: one number, or one for each channel. The pixels are divided by it after the mean is subtracted. Give both
             `mean` and `std`, or neither.
-        blur: whether the program contains the blur. Without it, no view is blurred, whatever its sigma. Pass False if
-            the recipe never blurs, because the blur costs as much as the crop, even for views with sigma 0.
+        blur: whether to compute the blur. If False, no view is blurred, whatever its sigma. Pass False if no view is
+            ever blurred, because the blur takes as long as the crop, even for views with sigma 0.
 
     Returns:
-        (2N, S, S, C) of `dtype`. If a view clips, its pixels are in [0, 1] before mean and std apply.
+        (2N, S, S, C) of `dtype`. If a view's `clip` is true, its pixels are in [0, 1] before mean and std apply.
 
     Raises:
         TypeError: if size is not a whole number, or if params are not ViewParams of the types in `ViewParams`.
@@ -168,7 +168,7 @@ def _compute_weights(
 
 
 def _change_colours(planes: Planes, params: ViewParams) -> Planes:
-    """Apply the colour operations in each view's order (turn, A, turn, A, turn), without the last clip."""
+    """Apply the colour operations in each view's order (turn, affine, turn, affine, turn), without the last clip."""
     when = [_find_slot(params.order, operation) for operation in range(4)]  # (2N,) each
     brightness_first = when[BRIGHTNESS] < when[CONTRAST]
     for part in range(3):
@@ -182,7 +182,7 @@ def _change_colours(planes: Planes, params: ViewParams) -> Planes:
 
 
 def _find_slot(order: tf.Tensor, operation: int) -> tf.Tensor:
-    """Return the slot of an operation in each view's order: (2N, 4) -> (2N,) int32."""
+    """Return the position of an operation in each view's order: (2N, 4) -> (2N,) int32."""
     return tf.reduce_sum(tf.cast(order == operation, tf.int32) * tf.range(4), axis=1)
 
 
@@ -210,7 +210,7 @@ def _turn_colours(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: t
     value = tf.maximum(tf.maximum(red, green), blue)
     least = tf.minimum(tf.minimum(red, green), blue)
     chroma = value - least
-    # If the view clips, V / C bounds the factor. Otherwise the factor has no bound. The numerator is never 0. So a grey
+    # If `clip` is true, V / C limits the factor. Otherwise the factor has no limit. The numerator is never 0, so a grey
     # pixel, whose C is 0, gives infinity and not NaN.
     bound = tf.maximum(value, tf.where(clip, _TINY, _HUGE)[:, None]) / chroma
     factor = tf.minimum(tf.maximum(saturation, 0.0)[:, None], bound)
@@ -254,7 +254,7 @@ def _blur(planes: Planes, sigma: tf.Tensor, size: int) -> Planes:
 
 
 def _count_taps(size: int) -> int:
-    """Return the width of the blur's kernel for views of `size` pixels: a tenth, rounded up to an odd number."""
+    """Return the number of taps of the blur's kernel for views of `size` pixels: a tenth, plus one if that is even."""
     return size // 10 | 1
 
 

@@ -1,4 +1,4 @@
-"""NT-Xent in stock TensorFlow. The native op is timed and checked against this version, which can replace it.
+"""NT-Xent, the loss of SimCLR, in stock TensorFlow. The native op is compared with this version, which can replace it.
 
 SimCLR (Chen et al. 2020), equation (1). Rows 0..N-1 are the first views and rows N..2N-1 the second views:
 
@@ -12,8 +12,8 @@ a norm, so float32 gives right results for rows from |z| = 1e-15 to 1e15. NaN in
 is a number or a scalar tensor. If it is a tensor, a gradient flows to it. Every function works eagerly, under
 jit_compile and in a graph. In a graph the number of rows may be unknown.
 
-A pair is the two views of one image. If several replicas share a batch, each of them owns some of the N pairs. The rows
-of these pairs are its own rows.
+A pair is the two views of one image. If several replicas (copies of the model on several devices) share a batch, each
+of them owns some of the N pairs. The rows of these pairs are its own rows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ _ACCUMULATION = {
 
 
 class RowsState(NamedTuple):
-    """Numbers of the forward pass that the gradient of own rows needs. Replicas gather them before the backward pass.
+    """Numbers of the forward pass that the gradient of a replica's own rows needs.
+
+    Before the backward pass, every replica gathers these numbers from all others.
 
     Attributes:
         normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i. After
@@ -129,8 +131,8 @@ def nt_xent_rows(
 ) -> tf.Tensor:
     """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
 
-    Each of several replicas computes this for its own rows. The gradient reaches all of z_all. Its sum over the
-    replicas is the gradient of the whole loss.
+    If there are several replicas, each of them calls this function for its own rows. The gradient has a value for every
+    row of z_all. The sum of these gradients over the replicas is the gradient of the whole loss.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
@@ -158,7 +160,9 @@ def nt_xent_rows(
 def nt_xent_rows_forward_and_top1(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tuple[tf.Tensor, tf.Tensor, RowsState]:
-    """Return the losses and top-1 of the own rows without a gradient, and the state that the gradient needs.
+    """Return the losses and top-1 of the own rows, and the state that the gradient needs.
+
+    No gradient flows through them.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.

@@ -1,4 +1,4 @@
-"""Philox4x32-10 in stock TensorFlow. It returns the same words as `contract.philox`.
+"""Philox4x32-10, a counter-based random generator, in stock TensorFlow. It returns the same words as `contract.philox`.
 
 TensorFlow's own stateless ops take one key and one counter, and count upwards from it. Here every row has its own
 counter. A uint64 holds each 32-bit word, so that the product of two words keeps its upper half. No other integer type
