@@ -1,1 +1,1 @@
-"""Pretraining: the plan of a run, its training step, its loop, its sessions and its replicas."""
+"""Trains the encoder without labels: the plan of a run, the training step and loop, the sessions and the replicas."""

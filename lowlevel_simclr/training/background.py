@@ -1,8 +1,8 @@
-"""A thread that works beside training. It reads and writes metrics and saves checkpoints, in the order given.
+"""A thread that works beside training. It writes metrics and saves checkpoints, one piece of work after another.
 
-An error of the thread ends the run. The next call of `do` or `wait` raises the error. If there is no such call, the end
-of the block raises it. After an error the thread drops all later work, so that no checkpoint follows metrics that could
-not be written.
+An error in the thread ends the run. The next call of `do` or `wait` raises the error. If there is no such call, the end
+of the `with` block raises it. After an error the thread drops all later work, so that no checkpoint follows metrics
+that could not be written.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import queue
 import threading
 from collections.abc import Callable
 
-WAITING = 2  # pieces of work that may wait; `do` blocks on a third, so that snapshots cannot fill the memory
+WAITING = 2  # pieces of work that may wait; with one more, `do` blocks, so that snapshots cannot fill the memory
 
 
 class BackgroundWorker:
-    """A thread that does the work it is given. Used as a context, it finishes all work before the block ends."""
+    """A thread that does the work that it is given.
+
+    As a context manager, it finishes all work before the block ends.
+    """
 
     def __init__(self) -> None:
         """Start the thread."""

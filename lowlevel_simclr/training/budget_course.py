@@ -1,12 +1,15 @@
-"""The course of a run with --budget. Each segment is decided just before it begins, and recorded in budget.json.
+"""The course of a run with a time limit (--budget): how many steps it makes, with views of which size.
 
-The number of steps cannot be fixed before the run, because another program may take a core at any time. So the
-learning rate is a function of the share of the training that is done, from 0 to 1. A segment covers a fixed span of
-this share. Its number of steps is decided when it begins: (time left) x (span of the segment) / (share left) /
-(measured time of a step). So the learning rate reaches 0 at the end of the budget, whatever the speed was.
+The run is divided into segments. Each segment is decided just before it begins, and recorded in budget.json.
+
+The number of steps cannot be fixed before the run, because another program may take a core at any time. So the learning
+rate does not depend on the number of steps. It is a function of the share of the training that is done, from 0 to 1. A
+segment covers a fixed span of this share. Its number of steps is decided when it begins: (time left) x (span of the
+segment) / (share left) / (measured time of a step). So the learning rate reaches 0 at the end of the budget, whatever
+the speed was.
 
 A decision is written before the first step of its segment. A resumed run repeats the written decisions and does not
-look at the clock for them. So the steps of these segments get the same bits.
+look at the clock for them. So the steps of these segments compute the same bits as before.
 """
 
 from __future__ import annotations
@@ -24,27 +27,27 @@ from lowlevel_simclr.training.course import Course, FixedCourse, Segment
 from lowlevel_simclr.training.plan import Plan
 
 SPARE = 0.01  # share of the budget that is left for the last checkpoint
-GRID = 20  # decisions of a run, apart from those at the change of a size and near the end
-LATE = (0.975, 0.99)  # further decisions, so that a slow last segment cannot exceed the budget by much
+GRID = 20  # segments of equal span; further ones begin where the size of the views changes and near the end
+LATE = (0.975, 0.99)  # further borders of segments, so that a slow last segment cannot exceed the budget by much
 EQUAL = 1e-9  # shares that differ by less are equal
 
 
 def read_clock() -> float:
-    """Return the time by which a budget is measured, in seconds."""
+    """Return the time in seconds on the clock that measures a budget."""
     return time.monotonic()
 
 
 class Left(NamedTuple):
-    """What is known before a segment.
+    """What is known when a segment is decided.
 
     Attributes:
         seconds: the time that is left for training.
         done: the steps made so far.
         share: the share of the training that is done, in [0, 1).
         seconds_per_step: the time of a step with views of `side` pixels.
-        side: see `seconds_per_step`.
-        compiled: the sizes for which the step is compiled.
-        compile_seconds: the time of the compilation for another size.
+        side: the side of the views in pixels, for `seconds_per_step`.
+        compiled: the sides of views for which the step is already compiled.
+        compile_seconds: the time to compile the step for one more size.
     """
 
     seconds: float
@@ -57,7 +60,7 @@ class Left(NamedTuple):
 
 
 def list_borders(sizes: Sequence[ViewSize]) -> list[tuple[float, int]]:
-    """Return the ends of all segments as shares of the training, each with the side of its views.
+    """Return the end of each segment as a share of the training, and the side of the segment's views.
 
     Examples:
         >>> list_borders([ViewSize(16, 0.5), ViewSize(24, 0.5)])[9:11]
@@ -79,7 +82,7 @@ def decide_segment(left: Left, sizes: Sequence[ViewSize]) -> tuple[Segment, floa
     The segment has at least one step. If no time is left, this step is the last one of the run.
 
     Args:
-        left: what is known.
+        left: what is known before the segment.
         sizes: the sizes of the views, and their shares of the training.
     """
     borders = [border for border in list_borders(sizes) if border[0] > left.share + EQUAL]
@@ -95,10 +98,10 @@ def decide_segment(left: Left, sizes: Sequence[ViewSize]) -> tuple[Segment, floa
 
 
 def estimate_last_step(left: Left, sizes: Sequence[ViewSize]) -> int:
-    """Return the last step of a run, if all steps take as long as the last ones.
+    """Return the last step of a run, if all further steps take as long as the latest ones.
 
     Args:
-        left: what is known.
+        left: what is known before the segment.
         sizes: the sizes of the views, and their shares of the training.
     """
     while left.share < 1 - EQUAL:
@@ -117,9 +120,9 @@ def estimate_last_step(left: Left, sizes: Sequence[ViewSize]) -> int:
 
 
 def estimate_elapsed(decisions: Sequence[Decision], done: int) -> float:
-    """Return how much of the budget had passed after step `done`, from the decisions.
+    """Return how much of the budget had passed after step `done`, in seconds, as the decisions say.
 
-    A run that is resumed continues from here. So the budget does not count the steps that a kill has lost.
+    A resumed run continues to count from this time. So steps that were lost when the process was killed do not count.
 
     Args:
         decisions: the decisions of the run.
@@ -135,7 +138,7 @@ def estimate_elapsed(decisions: Sequence[Decision], done: int) -> float:
 
 
 def plan_course(plan: Plan, run: Run, first: int, started: float) -> Course:
-    """Return the course of a session.
+    """Return the course of a session (one start of the training program).
 
     Args:
         plan: the plan of the run.
@@ -152,7 +155,7 @@ def plan_course(plan: Plan, run: Run, first: int, started: float) -> Course:
 
 
 class BudgetCourse:
-    """The course of a run with a budget. See the module."""
+    """The course of a run with a budget. The module's docstring explains it."""
 
     def __init__(self, plan: Plan, run: Run, first: int, started: float, clock: Callable[[], float]) -> None:
         """Read the decisions of earlier sessions.
@@ -173,7 +176,7 @@ class BudgetCourse:
         refuse_missing_decisions(run.folder, self._decisions, first)
         self._origin = clock() - estimate_elapsed(self._decisions, first) if first else started
         self._compiled: frozenset[int] = frozenset()
-        self._compile_seconds = self._compiling = 0.0  # the second one: when the last compilation began
+        self._compile_seconds = self._compiling = 0.0  # the latter: when the last compilation began
         self._mark: tuple[int, float] | None = None  # a step, and the clock after it
         decided = self._decisions[-1] if self._decisions else None
         over = decided is not None and decided.to_share >= 1 - EQUAL
@@ -216,7 +219,7 @@ class BudgetCourse:
         self._run.write_steps(self.last)
 
     def _measure(self, done: int, now: float) -> Left:
-        """Return what is known before the segment that begins after step `done`."""
+        """Return what is known about the segment that begins after step `done`."""
         plan, last = self._plan, self._decisions[-1] if self._decisions else None
         share, side = (last.to_share, last.image_size) if last else (0.0, plan.model.image_size)
         if self._mark and self._mark[0] < done:

@@ -1,6 +1,7 @@
-"""The steps at which a run pauses between two host calls: for a checkpoint, for a check-up, or because it ends.
+"""Finds the steps at which a run pauses: for a checkpoint, for a check-up, or because it ends.
 
-A host call is a call from Python that makes several training steps.
+A run can only pause between two host calls. A host call is a call from Python that makes several training steps. A
+check-up measures the encoder during training.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from lowlevel_simclr.training.plan import Plan
 
 @dataclasses.dataclass(frozen=True)
 class Calendar:
-    """The steps of one session, counted over the whole run.
+    """The pauses of one session (one start of the training program). All steps are counted from the start of the run.
 
     Attributes:
         first: the last step before the session.
@@ -33,9 +34,9 @@ class Calendar:
     def find_next_stop(self, done: int) -> int:
         """Return the step after which the next host call ends.
 
-        A call never runs past a step at which a checkpoint or a check-up is due. The step of a check-up is a call of
-        its own, so that the weights before and after it can be compared. The first call makes a single step, so that
-        the user sees its metrics as soon as they exist.
+        A call never runs past a step at which a checkpoint or a check-up is due. A step after which a check-up follows
+        is a call of its own, so that the weights before and after the step can be compared. The first call makes a
+        single step, so that the user sees metrics as early as possible.
 
         Args:
             done: steps trained so far.
@@ -65,7 +66,8 @@ class Calendar:
 def is_checkup_due(done: int | tf.Tensor, every: int, last: int | tf.Tensor) -> bool | tf.Tensor:
     """Return whether a check-up is due. It is due every `every` steps, and after the first and the last step.
 
-    After the first step, the encoder is almost what it was before training. Later check-ups are compared with it.
+    After the first step, the encoder is almost what it was before training. Later check-ups are compared with this
+    first one.
 
     Args:
         done: steps trained so far, at least 1: a number or a tensor.
@@ -89,7 +91,7 @@ def make_calendar(plan: Plan, first: int, last: int | None = None) -> Calendar:
     Args:
         plan: the plan of the run.
         first: the last step before the session.
-        last: the last step of the run, as far as it is known. None: the steps of the plan.
+        last: the last step of the run, as far as it is known. None: the number of steps in the plan.
     """
     last = plan.steps if last is None else last
     return Calendar(first, last, plan.steps_per_call, plan.checkpoint_every, plan.checkup_every)

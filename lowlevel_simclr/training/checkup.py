@@ -1,6 +1,7 @@
-"""The check-up of a run while it trains: measures that need no labels, and verdicts about the run.
+"""Makes the check-ups of a run while it trains: measures of the encoder, and verdicts, which say what they mean.
 
-Only the chief (worker 0) makes check-ups. They change neither the weights nor the random numbers of the training.
+The measures need no labels, except the k-NN accuracy. If several processes (workers) train together, only worker 0, the
+chief, makes check-ups. They change neither the weights nor the random numbers of the training.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ JUDGED_EVERY = 100  # steps; the run is also judged after each check-up and afte
 
 
 class Checkup:
-    """The measures of one session. `measure` takes them.
+    """The measures of one session (one start of the training program). The method `measure` takes them.
 
     Attributes:
         width_z: the width of z.
-        rows: the number of views that are measured; 0 if there are too few images.
+        rows: the number of views (augmented images) that are measured; 0 if there are too few images.
         knn_images: the number of images that k-NN classifies; 0 without labels.
     """
 
     def __init__(self, plan: Plan, images: DataSet, learner: Learner, knn_sample: DataSet | None) -> None:
-        """Take the parts. The held-out images are drawn by the first measurement.
+        """Store the arguments. The first measurement draws the held-out images.
 
         Args:
             plan: the plan of the run.
             images: the data set of the run.
-            learner: the learner that is measured.
+            learner: the encoder and the projection head that are measured.
             knn_sample: the images on which k-NN is measured, or None.
         """
         self._plan, self._images, self._learner, self._knn_sample = plan, images, learner, knn_sample
@@ -61,12 +62,12 @@ class Checkup:
         return draw_sample(self._images, self._plan.seed)
 
     def take_weights(self) -> list[tf.Tensor]:
-        """Return the trained weights of this moment. Later steps do not change them, see `Learner.take_snapshot`."""
+        """Return the present weights. Later steps do not change the returned tensors, see `Learner.take_snapshot`."""
         variables = list_trainable_variables(self._learner.encoder, self._learner.projection)
         return [keras.unwrap_variable(each).read_value() for each in variables]
 
     def measure(self, before: Sequence[tf.Tensor]) -> dict[str, float]:
-        """Return the measures of the learner at this moment, by their names in metrics.jsonl.
+        """Return the present measures of the learner. The keys are their names in metrics.jsonl.
 
         Args:
             before: the weights before the last step.
@@ -83,11 +84,11 @@ class Checkup:
 
 
 def compute_update_ratio(before: Sequence[tf.Tensor], after: Sequence[tf.Tensor]) -> float:
-    """Return the length of the change of all weights, divided by their length before it.
+    """Return the length of the change of all weights, divided by the length of the weights before the change.
 
     Args:
         before: the weights before a step.
-        after: the weights after it.
+        after: the weights after the step.
     """
     change = math.fsum(float(tf.nn.l2_loss(new - old)) for old, new in zip(before, after))
     length = math.fsum(float(tf.nn.l2_loss(old)) for old in before)
@@ -111,11 +112,13 @@ class Watch:
         self._history.add(read_metrics(run.folder))
         earlier = load_earlier(run)
         self.verdicts = [verdict for verdict in earlier.verdicts if verdict.step <= done]
-        if self._history.done == plan.steps and earlier.judged != plan.steps:  # trained before there were check-ups
+        if self._history.done == plan.steps and earlier.judged != plan.steps:  # by an older version, without check-ups
             self._judge(plan.steps)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Take the rows of a host call. If they end at a check-up, at a hundredth step or at the last step, judge.
+        """Add the rows of a host call (a call that makes several steps), and judge the run if it is time to.
+
+        The run is judged after a check-up, when a multiple of JUDGED_EVERY steps has passed, and after the last step.
 
         Args:
             rows: rows of metrics.jsonl, in the order of the steps.
@@ -164,7 +167,9 @@ def collect_facts(plan: Plan, checkup: Checkup) -> Facts:
 
 
 def load_earlier(run: Run) -> run_checkup.Checkup:
-    """Return the check-up of an earlier session. A damaged checkup.json is renamed, because it is written again.
+    """Return the check-up of an earlier session.
+
+    If checkup.json is damaged, it is renamed, because a new one is written.
 
     Args:
         run: the run folder.
@@ -182,7 +187,7 @@ def format_verdict(verdict: Verdict) -> str:
 
 
 def print_checkup(plan: Plan, verdicts: Sequence[Verdict]) -> None:
-    """Print what the check-up noticed during a run, or that it noticed nothing.
+    """Print the verdicts of a run, or that nothing unusual was noticed.
 
     Args:
         plan: the plan of the run.

@@ -1,6 +1,7 @@
-"""The list of the workers of a run, and the place of this worker in it.
+"""Finds the list of the workers (processes) of a run, and the place of this worker in the list.
 
-It comes from `--hosts` and `--rank`, or else from TF_CONFIG, or else from Slurm's variables (`slurm.py`).
+The list comes from `--hosts` and `--rank`. Without these it comes from TF_CONFIG, and without that from Slurm's
+variables (`slurm.py`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ class Cluster(NamedTuple):
     """The workers of a run.
 
     Attributes:
-        addresses: "host:port" of each worker by rank. An IPv6 address is in brackets, as in "[fe80::1]:29500".
+        addresses: "host:port" of each worker, in the order of the ranks. An IPv6 address is in brackets, as in
+            "[fe80::1]:29500".
         rank: the rank of this worker.
-        source: what named the workers: "--hosts", "TF_CONFIG" or "Slurm".
+        source: where the list came from: "--hosts", "TF_CONFIG" or "Slurm".
     """
 
     addresses: tuple[str, ...]
@@ -40,12 +42,13 @@ def find_cluster(
     """Return the workers of this run, or None if the program runs alone.
 
     Args:
-        hosts: "host:port" of each worker by rank, separated by commas. None: the environment names the workers.
+        hosts: "host:port" of each worker in the order of the ranks, separated by commas. None: the environment
+            variables name the workers.
         rank: the rank of this worker. It must be given if, and only if, `hosts` is given.
         environment: the environment variables. None means those of this process.
 
     Raises:
-        DistributionError: if TensorFlow could not use what was given.
+        DistributionError: if TensorFlow could not use the given workers.
 
     Example:
         >>> find_cluster("a:29500,b:29500", rank=1).addresses

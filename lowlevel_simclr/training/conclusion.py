@@ -1,4 +1,4 @@
-"""The end of a run: evaluating and exporting the trained encoder, drawing the pictures, printing the results."""
+"""Ends a run: evaluates and exports the trained encoder, draws the pictures, and prints the results."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def conclude(
         plan: the plan of the run.
         run: the run folder.
         images: the data set of the run.
-        learner: the learner after the last step.
+        learner: the trained networks after the last step.
         sample: the images on which k-NN was measured during training, or None.
-        verdicts: what the check-up noticed during training.
+        verdicts: what the check-ups noticed during training.
 
     Returns:
-        What evaluation.json holds.
+    The contents of evaluation.json.
 
     Raises:
         RunError: if a file cannot be written.
@@ -104,7 +104,7 @@ def _build_encoder(plan: Plan, images: DataSet) -> tf.keras.Model:
 
 
 def _represent(encoder: tf.keras.Model, images: DataSet, plan: Plan, kind: str) -> represent.Represented:
-    """Return h of both splits. Print a line and show the progress. `kind` says which encoder it is."""
+    """Print a line, and return h of both splits. `kind` is a word for the encoder, "trained" or "untrained"."""
     title = f"representation (h), {kind} encoder"
     say(f"{title} ...")
     return represent.represent_splits(encoder, images, plan.scaling, title=title)

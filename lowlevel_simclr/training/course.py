@@ -1,7 +1,7 @@
-"""The course of a run: its segments, one after another. A segment is some steps with views of one size.
+"""The course of a run: its segments, one after another. In a segment, all views (augmented images) have one size.
 
-Without --budget, the configuration fixes all segments (`fix_course`). With it, a segment is decided just before it
-begins, from the time that is left (`budget_course.py`).
+Without --budget, the configuration fixes all segments (`FixedCourse`). With --budget, which limits the time, a segment
+is decided just before it begins, from the time that is left (`budget_course.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Segment(NamedTuple):
     Attributes:
         first: the number of steps before the segment. Its own first step is first + 1.
         last: the last step of the segment.
-        side: S, the pixels on a side of a view.
+        side: the side of a view in pixels (S).
         from_share: the share of the training that is done before the segment, in [0, 1).
         to_share: the share that is done after it, in (0, 1].
     """
@@ -31,7 +31,7 @@ class Segment(NamedTuple):
 
 
 class Course(Protocol):
-    """The course of a run, as a session uses it while it trains.
+    """The methods of a course that the training uses.
 
     Attributes:
         last: the last step of the run, as far as it is known. No step after it will be made.
@@ -49,10 +49,10 @@ class Course(Protocol):
         """
 
     def note_compiling(self) -> None:
-        """Note that the first call with views of a new size begins."""
+        """Note the time when the first call with views of a new size begins."""
 
     def note_compiled(self, done: int, side: int) -> None:
-        """Note that the first call with views of this size has ended after step `done`."""
+        """Note the time when the first call with views of this size has ended, after step `done`."""
 
 
 class FixedCourse:
@@ -85,7 +85,7 @@ class FixedCourse:
 def divide_steps(sizes: Sequence[ViewSize], steps: int) -> list[Segment]:
     """Return the segments of a run with this number of steps.
 
-    A size whose share is less than one step may get no segment, unless it is the last size.
+    A size whose share is less than one step may get no segment. The last size always gets one.
 
     Args:
         sizes: the sizes of the views, and their shares of the steps.

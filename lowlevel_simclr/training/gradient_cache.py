@@ -1,4 +1,7 @@
-"""The gradient cache (Gao et al. 2021): a training step that needs only the memory of one micro-batch."""
+"""The gradient cache (Gao et al.
+
+2021): a training step that needs only the memory of one micro-batch (part of a batch).
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,15 @@ def train_cached_step(
     replica: Replica = ALONE,
     is_measured: Due | None = None,
 ) -> Metrics:
-    """Make the step of `train_step` with the memory of one micro-batch: the gradient cache (Gao et al. 2021).
+    """Make the same step as `train_step` with the memory of one micro-batch.
 
     1. Compute z (the projections) of every micro-batch, without a gradient tape.
     2. Compute the loss of the whole batch and its gradient dz.
-    3. Compute z of every micro-batch again from its images, now under a tape. From its rows of dz, compute the gradient
-       of the weights. Add up the gradients of all micro-batches.
+    3. Compute z of every micro-batch again from its images, now under a tape. With the rows of dz that belong to it,
+       compute the gradient of the weights. Add up the gradients of all micro-batches.
 
-    The gradient is exact for a model whose BatchNorm sees one micro-batch at a time. The moving statistics move once
-    per step, in part 3, by the mean over the micro-batches (`batch_norm.BatchStatistics`).
+    The gradient is exact for a model whose BatchNorm sees one micro-batch at a time. The moving statistics of BatchNorm
+    change once per step, in part 3, by the mean over the micro-batches (`batch_norm.BatchStatistics`).
 
     Args:
         learner: see `train_step`.
@@ -64,7 +67,7 @@ def train_cached_step(
 
 
 def _split_batch(batch: Batch, count: int) -> Batch:
-    """Return the batch cut into k micro-batches: epoch (), index (k, m), images (k, m, H, W, C), and any sizes."""
+    """Return the batch cut into k micro-batches: epoch (), index (k, m), images (k, m, H, W, C), and sizes if given."""
     epoch, *rows = batch
     pairs = rows[0].shape[0]
     if pairs is None or pairs % count:
@@ -85,7 +88,7 @@ def _join_rows(z: tf.Tensor) -> tf.Tensor:
 
 
 def _split_rows(rows: tf.Tensor, count: int) -> tf.Tensor:
-    """Undo `_join_rows`: return the rows of the batch (2N, d) by micro-batch, (k, 2m, d)."""
+    """Undo `_join_rows`: return the rows of the batch (2N, d) split into micro-batches, (k, 2m, d)."""
     total, dim = rows.shape
     by_part = tf.transpose(tf.reshape(rows, [2, count, total // 2 // count, dim]), [1, 0, 2, 3])
     return tf.reshape(by_part, [count, total // count, dim])
@@ -99,7 +102,7 @@ def _project(learner: Learner, views: Views, parts: Batch, place: tf.Tensor) -> 
 
 
 def _project_each(learner: Learner, views: Views, parts: Batch, count: int) -> tf.Tensor:
-    """Return z (k, 2m, d) of all micro-batches, without a tape. The moving statistics do not move."""
+    """Return z (k, 2m, d) of all micro-batches, without a tape. BatchNorm's moving statistics do not change."""
     dim, rows = learner.projection.output_shape[-1], 2 * parts[1].shape[1]
     dtype = tf.as_dtype(learner.projection.compute_dtype)
     found = tf.TensorArray(dtype, size=count, element_shape=(rows, dim))

@@ -1,4 +1,4 @@
-"""Chooses where the functions for loss, views and update come from: the native library or stock TensorFlow."""
+"""Chooses where the functions for loss, views and update come from: the native library or TensorFlow (stock)."""
 
 from __future__ import annotations
 

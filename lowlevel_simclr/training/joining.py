@@ -1,4 +1,4 @@
-"""How the workers of a run wait for each other, and how a worker finds out which other workers are lost."""
+"""Lets the workers (processes) of a run wait for each other, and finds out which other workers are lost."""
 
 from __future__ import annotations
 
@@ -37,15 +37,17 @@ class _Greeted(NamedTuple):
 
 
 def wait_for_workers(cluster: Cluster, timeout: float, replicas: int = 1) -> None:
-    """Wait until every worker has started. Print every half minute which workers are missing.
+    """Wait until every worker has started. Every 30 seconds, print which workers are missing.
 
-    TensorFlow waits too, but silently. It holds Python's lock while it waits, so that Python handles no signal.
-    Therefore the workers meet here first. Worker 0 listens at its port, and the others connect to it.
+    TensorFlow also waits for all workers, but prints nothing. While it waits, it holds Python's lock, so Python cannot
+    handle signals. Therefore the workers first meet in this function. Worker 0 listens at its port, and the others
+    connect to it.
 
     Args:
         cluster: the workers.
         timeout: seconds to wait.
-        replicas: the number of replicas of this worker. It must be the same on every worker.
+        replicas: the number of replicas of this worker (copies of the model, one for each device). It must be the same
+            on every worker.
 
     Raises:
         DistributionError: if a worker is missing after `timeout` seconds, if two workers have the same index, if two
@@ -105,14 +107,14 @@ def _receive_workers(cluster: Cluster, clock: _Clock, replicas: int) -> None:
         counts = {0: replicas, **{rank: greeted.replicas for rank, greeted in present.items()}}
         problem = _describe_unequal(cluster.addresses, counts)
         for greeted in present.values():
-            with contextlib.suppress(OSError):  # TensorFlow will find out that this worker has just ended
+            with contextlib.suppress(OSError):  # this worker has just ended, and TensorFlow will notice
                 greeted.connection.sendall((problem.encode() or EVERYONE_IS_THERE) + b"\n")
         if problem:
             raise DistributionError(problem)
 
 
 def _listen(cluster: Cluster) -> socket.socket:
-    """Return a socket at the port of worker 0, for IPv4 and, where the machine has it, for IPv6.
+    """Return a socket at the port of worker 0, for IPv4, and also for IPv6 if the machine has it.
 
     Raises:
         DistributionError: if the port cannot be used.
@@ -135,11 +137,11 @@ def _listen(cluster: Cluster) -> socket.socket:
 
 
 def _describe_unequal(addresses: Sequence[str], replicas: Mapping[int, int]) -> str:
-    """Return what to say if two workers have different numbers of replicas, otherwise "".
+    """Return a message if two workers have different numbers of replicas, otherwise "".
 
     Args:
-        addresses: "host:port" of each worker by rank.
-        replicas: the number of replicas of each worker by rank.
+        addresses: "host:port" of each worker, in the order of the ranks.
+        replicas: a dict from ranks to numbers of replicas.
     """
     other = next((rank for rank in sorted(replicas) if replicas[rank] != replicas[0]), None)
     if other is None:
@@ -152,7 +154,7 @@ def _describe_unequal(addresses: Sequence[str], replicas: Mapping[int, int]) -> 
 
 
 def _accept(server: socket.socket) -> tuple[int, _Greeted | None]:
-    """Return the rank and the connection of the next worker, or (-1, None) if none came or another program called."""
+    """Return the rank and the connection of the next worker, or (-1, None) if no worker has connected."""
     try:
         connection, _ = server.accept()
     except TimeoutError:
@@ -170,7 +172,7 @@ def _accept(server: socket.socket) -> tuple[int, _Greeted | None]:
 
 
 def _forget_gone(present: dict[int, _Greeted]) -> None:
-    """Remove the workers that have ended while worker 0 waited for others."""
+    """Remove the workers that have ended while worker 0 was waiting for others."""
     for rank, (connection, _) in list(present.items()):
         connection.setblocking(False)
         try:
@@ -206,7 +208,7 @@ def _report_to_chief(cluster: Cluster, clock: _Clock, replicas: int) -> None:
 
 
 def _wait_for_chief(connection: socket.socket, cluster: Cluster, clock: _Clock) -> bytes:
-    """Return the line that worker 0 sends, without the line break. Return b"" if it closes the connection before."""
+    """Return the line that worker 0 sends, without the line break, or b"" if it closes the connection instead."""
     connection.settimeout(POLL)
     others = [rank for rank in range(len(cluster.addresses)) if rank not in (0, cluster.rank)]
     line = b""
@@ -234,14 +236,14 @@ def _connect(address: str) -> socket.socket:
 
 @contextlib.contextmanager
 def let_signals_kill(timeout: float) -> Iterator[None]:
-    """Within the block, let the operating system end the program on a signal, or after some time.
+    """Within the block, let the operating system end the program at a signal, or after `timeout` seconds.
 
     TensorFlow holds Python's lock while it connects the workers. This usually takes a second, because all workers have
     started. If one of them ends during that second, only the operating system can still end this program. Windows
     has no alarm (SIGALRM), so on Windows only a signal ends the program.
 
     Args:
-        timeout: seconds.
+        timeout: the number of seconds after which the program ends.
     """
     if not is_watched():
         yield
@@ -260,7 +262,7 @@ def let_signals_kill(timeout: float) -> Iterator[None]:
 
 
 def _set_alarm(seconds: float) -> None:
-    """Ask the operating system for SIGALRM after some seconds. 0 takes the request back."""
+    """Ask the operating system to send SIGALRM after some seconds. 0 cancels the request."""
     if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
@@ -268,11 +270,11 @@ def _set_alarm(seconds: float) -> None:
 def list_silent(addresses: Sequence[str], own: int) -> list[int]:
     """Return the ranks of the other workers whose programs do not answer.
 
-    A worker that is stopped (SIGSTOP) is among them. Its operating system still accepts connections, but TensorFlow's
-    server in it does not answer.
+    A worker that is stopped (SIGSTOP) is also in the list. Its operating system still accepts connections, but
+    TensorFlow's server in this worker does not answer.
 
     Args:
-        addresses: "host:port" of each worker by rank.
+        addresses: "host:port" of each worker, in the order of the ranks.
         own: the rank of this worker.
     """
     others = [rank for rank in range(len(addresses)) if rank != own]
@@ -282,13 +284,13 @@ def list_silent(addresses: Sequence[str], own: int) -> list[int]:
 
 
 def list_lost(addresses: Sequence[str], own: int) -> list[int]:
-    """Return the ranks of the other workers that are gone or stopped after an exchange failed.
+    """Return the ranks of the other workers that have ended or are stopped. Call this after an exchange of data failed.
 
-    A worker that ends with an error tells TensorFlow before its port closes. So this function waits a few seconds for
-    the port to close. The list is empty if every worker still answers after that.
+    If a worker ends with an error, TensorFlow lets the exchange fail before the port of that worker closes. So this
+    function waits a few seconds for a port to close. The list is empty if every worker still answers after that.
 
     Args:
-        addresses: "host:port" of each worker by rank.
+        addresses: "host:port" of each worker, in the order of the ranks.
         own: the rank of this worker.
     """
     deadline = time.monotonic() + LEAVES_WITHIN

@@ -30,7 +30,10 @@ class Learner:
     step: tf.Variable  # () int64, steps trained so far
 
     def name_state(self) -> dict[str, tf.Variable]:
-        """Return every variable that the next step depends on. Each has a name that is the same in every program."""
+        """Return a dict from names to all variables that the next step depends on.
+
+        The names are the same in every process.
+        """
         named = {
             **keras.name_variables("encoder", self.encoder),
             **keras.name_variables("projection", self.projection),
@@ -42,21 +45,22 @@ class Learner:
     def take_snapshot(self) -> dict[str, tf.Tensor]:
         """Return the state at this moment. Later steps do not change it.
 
-        The tensors share the memory of the variables. So a snapshot costs nothing when it is taken. Once training
-        continues, it costs the memory of a whole state. Sharing is safe for two reasons. If a tensor still holds a
-        variable's memory, an assignment gives the variable new memory. And the native update never writes in place.
+        The tensors share the memory of the variables. So taking a snapshot needs no extra memory. Once training
+        continues, the snapshot needs as much memory as the whole state. Sharing is safe for two reasons. If a tensor
+        still uses a variable's memory, an assignment gives the variable new memory. And the native update never writes
+        in place.
         """
         return {name: keras.unwrap_variable(each).read_value() for name, each in self.name_state().items()}
 
     def read_arrays(self) -> dict[str, np.ndarray]:
-        """Return the state of this moment as NumPy arrays by name."""
+        """Return the present state as a dict from names to NumPy arrays."""
         return {name: tensor.numpy() for name, tensor in self.take_snapshot().items()}
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Set the state to arrays that the method `read_arrays` returned.
 
         Args:
-            arrays: the state by name.
+            arrays: the state, as a dict from names to arrays.
 
         Raises:
             ValueError: if an array is missing or has another shape, for example if the state is from another model.
@@ -69,7 +73,7 @@ def build_learner(plan: Plan, channels: int) -> Learner:
 
     Args:
         plan: the plan of the run.
-        channels: C, the channels of an image.
+        channels: the number of channels of an image (C).
     """
     model, choice = plan.model, plan.optimizer
     set_precision(plan.precision)
@@ -99,5 +103,5 @@ def start_learner(
 
 
 def list_trainable_variables(encoder: tf.keras.Model, projection: tf.keras.Model) -> list[tf.Variable]:
-    """Return the variables of f and g that the loss moves, in the order that the optimizer uses."""
+    """Return the trainable variables of the encoder and the projection head, in the order that the optimizer uses."""
     return [*encoder.trainable_variables, *projection.trainable_variables]

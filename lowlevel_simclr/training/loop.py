@@ -45,12 +45,12 @@ def make_fetch(plan: Plan, images: DataSet) -> Gather | None:
 
 
 def take_side(plan: Plan, learner: Learner, side: int) -> tuple[Plan, Learner]:
-    """Return the plan and the learner for views of another size. The learner has the same variables.
+    """Return the plan and the learner for views of another size. The new learner shares the variables of the old one.
 
     Args:
         plan: the plan of the run.
         learner: the learner that the run trains.
-        side: S, the pixels on a side of a view.
+        side: the side of a view in pixels (S).
     """
     if side == plan.model.image_size:
         return plan, learner
@@ -59,7 +59,7 @@ def take_side(plan: Plan, learner: Learner, side: int) -> tuple[Plan, Learner]:
 
 
 def make_views(plan: Plan) -> Views:
-    """Return the function (epoch, index, images, sizes) -> both views of every image, by the recipe of the run."""
+    """Return the function (epoch, index, images, sizes) -> both views of every image, with the settings of the run."""
     return compile_views(
         seed=plan.seed,
         recipe=plan.recipe,
@@ -78,7 +78,7 @@ def make_steps(
     fetch: Gather | None = None,
     pace: Pace | None = None,
 ) -> StepsFunction:
-    """Return the compiled training loop of one replica.
+    """Return the compiled training loop of one replica (a copy of the model on one device).
 
     Args:
         plan: the plan of the run.
@@ -102,7 +102,7 @@ def make_step(
         plan: the plan of the run.
         learner: the learner that the step trains.
         replica: the replica that makes the step.
-        pace: the learning rate and the last step of a run with a budget. None: those of the plan.
+        pace: the learning rate and the last step of a run with a time limit (--budget). None: the plan has both.
     """
     loss = make_loss(plan.implementation, plan.temperature, plan.loss_reduction, replica)
     parts = learner, put_under_scope("views", make_views(plan)), put_under_scope("loss", loss)
@@ -136,16 +136,17 @@ def compile_steps(
 
     Args:
         one_step: a function from a batch to metrics, such as `train_step` with its other arguments filled in.
-        jit_compile: whether XLA compiles the step. The loop and the input stay outside XLA. Training does not use this.
-            Benches and tests compare it with `compile_program`.
+        jit_compile: whether XLA compiles the step. The loop and the input stay outside XLA. Training always passes
+            False. Benches and tests pass True, to compare the result with `compile_program`.
         fetch: optional function that turns an iterator element into a batch. The loop calls it outside the step. So the
             step is the same program, and gives the same bits, whether the images lie on the host or on the device. With
-            `fetch`, `steps` first reads the elements of all `count` steps, which are small. Otherwise there would be a
-            copy to the GPU between two steps. The copy would wait for the first step to end, and the second step would
-            wait for the copy.
+            `fetch`, `steps` first reads the elements of all `count` steps, which are small. If it read them one by one,
+            there would be a copy to the GPU between two steps. The copy would wait for the first step to end, and the
+            second step would wait for the copy.
         inline: whether the operations of the step become operations of the loop. Otherwise the loop calls the step as a
-            function, so that TensorFlow keeps no frame and no iteration for each operation of the step (measured by
-            `bench.step.bench_step_loop`). With `jit_compile` the step is one program, and `inline` has no effect.
+            function. That spares TensorFlow the work of tracking the loop's iterations for each operation of the step
+            (measured by `bench.step.bench_step_loop`). With `jit_compile` the step is one program, and `inline` has no
+            effect.
 
     Returns:
         A function that returns metrics, (count,) each. Its `count` is a scalar int32 tensor, so that it never retraces.

@@ -1,4 +1,4 @@
-"""The training loss: NT-Xent over the rows of all replicas, with its factor, its chance level and top-1.
+"""The training loss, NT-Xent, over the rows of all replicas (copies of the model), with its chance level and top-1.
 
 Top-1 says for each view whether its most similar other view in the batch shows the same image. The chance level is the
 loss of an encoder that cannot tell views apart.
@@ -18,8 +18,8 @@ from lowlevel_simclr.training.replicas import ALONE, Replica, order_canonically
 
 LossAndTop1 = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # z (2N, d) -> loss (2N,), top1 (2N,) bool
 
-# The loss is this factor times the mean over the 2N views. The paper uses "mean". Google's code uses "google": it adds
-# the mean over the first views and the mean over the second views.
+# The loss is this factor times the mean over the 2N views. The paper uses "mean". "google" is what Google's code does:
+# it adds the mean over the first views and the mean over the second views.
 LOSS_FACTORS = {"mean": 1.0, "google": 2.0}
 
 
@@ -61,12 +61,12 @@ def make_loss(formulas: NtXentOps, temperature: float, reduction: str, replica: 
 
 
 def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: float) -> LossAndTop1:
-    """Return NT-Xent of a replica's rows against the columns of all replicas: z (2n, d) -> losses (2n,), top1 (2n,).
+    """Return the function from a replica's z (2n, d) to the NT-Xent losses (2n,) and the top-1 (2n,) of its rows.
 
-    The columns are the rows of all replicas. The forward pass gathers z. The backward pass gathers three numbers for
-    each row: two numbers of the normaliser (the sum in the loss), and the cotangent (the gradient that arrives at the
-    loss of the row). With the numbers of all rows, a replica computes the complete gradient of the global loss with
-    respect to its own rows. So no gradient travels back through the gather.
+    Each row is compared with the rows of all replicas (the columns). The forward pass gathers z of all replicas. The
+    backward pass gathers three numbers for each row: two numbers of the normaliser (the sum in the loss), and the
+    cotangent (the gradient that arrives at the loss of the row). With the numbers of all rows, a replica computes the
+    complete gradient of the global loss with respect to its own rows. So the replicas need not exchange gradients of z.
 
     Args:
         replica: the replica whose rows z holds. If it is the only one, `formulas.nt_xent_and_top1` is called.
@@ -104,7 +104,7 @@ def compute_chance_loss(batch_size: int, reduction: str = "mean") -> float:
     """Return the loss of an encoder that cannot tell views apart: the factor times log(2N - 1).
 
     Args:
-        batch_size: N, the images in a batch of all replicas.
+        batch_size: N, the number of images in a batch, over all replicas.
         reduction: a key of `LOSS_FACTORS`.
 
     Example:

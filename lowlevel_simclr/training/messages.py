@@ -83,7 +83,7 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
 
 
 def describe_ops(name: str) -> str:
-    """Return the ops of a run in words. If this platform has only stock ops, the words say why.
+    """Return a description of the ops of a run. If this platform has only stock ops, the description says why.
 
     Args:
         name: "native" or "stock".
@@ -98,7 +98,7 @@ def print_before_steps(workers: Workers, with_knn: bool) -> None:
     """Print the meaning of the numbers in the progress, and that the first step takes longer than the others.
 
     Args:
-        workers: the workers of the run. Only the chief prints.
+        workers: the workers (processes) of the run. Only the chief (worker 0) prints.
         with_knn: whether k-NN is measured while training.
     """
     if not workers.chief:
@@ -131,7 +131,7 @@ def print_reading(plan: Plan, images: DataSet) -> None:
 
 
 def _describe_size(record: Mapping[str, Any]) -> str:
-    """Return the size in which images are stored, from data.json."""
+    """Return the size of the stored images, from data.json."""
     height, width, _ = record["shape"]
     frames = record.get("frames")
     if not frames:
@@ -141,7 +141,7 @@ def _describe_size(record: Mapping[str, Any]) -> str:
 
 
 def list_left_out(record: Mapping[str, Any]) -> list[str]:
-    """Return lines about images that are not used or not evaluated, and before them a line about the split folders.
+    """Return a line about the folders of the splits, and lines about images that are not used or not evaluated.
 
     Args:
         record: the content of data.json.
@@ -164,7 +164,7 @@ def list_left_out(record: Mapping[str, Any]) -> list[str]:
 
 
 def print_results(plan: Plan, run: Run, labelled: bool = True) -> None:
-    """Print where the results are, and what to try next, which depends on whether the images have labels."""
+    """Print where the results are, and what to try next. The advice depends on whether the images have labels."""
     print(f"pictures          {show_name(run.plots)}: views, learning curves, a map of h, nearest neighbours")
     print(f"trained encoder   {show_name(run.folder / ENCODER_FILE)}, which Keras loads without this package")
     text = OTHER_NEXT if labelled else UNLABELLED_NEXT
@@ -174,13 +174,14 @@ def print_results(plan: Plan, run: Run, labelled: bool = True) -> None:
 
 
 def write_longer(folder: Path, dataset: str) -> str:
-    """Return the command that trains as long again, from the encoder of a run; for images in memory, a Python call.
+    """Return the command that trains the encoder of a run as long again. For images in memory, return a Python call.
 
     Args:
         folder: the run folder.
         dataset: the name of the data set.
     """
-    # Weights without a slash or a dot are a name such as "random", and a word with a dash at the front is a flag.
+    # --weights takes a word without a slash or a dot for a name such as "random", and a word with a leading dash is a
+    # flag.
     name = str(folder) if "/" in str(folder) and not str(folder).startswith("-") else f"./{folder}"
     config, out = f"{name}/config.json", f"{name}-longer"
     if dataset.startswith(IN_MEMORY):

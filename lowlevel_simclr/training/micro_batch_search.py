@@ -1,4 +1,4 @@
-"""The search of --micro-batch auto. It tries steps to find the largest micro-batch that fits into a GPU's memory."""
+"""Searches for the largest micro-batch that fits into a GPU's memory (--micro-batch auto). It tries real steps."""
 
 from __future__ import annotations
 

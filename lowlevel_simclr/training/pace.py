@@ -1,4 +1,4 @@
-"""What the step of a run with a budget reads: its learning rate, and the last step of the run once it is known."""
+"""The values that a training step reads if the run has a time limit (--budget): the learning rate and the last step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ NO_END = 2**62  # steps
 
 
 class Pace:
-    """The learning rate and the end of a run with a budget. Its variables hold the present segment.
+    """The learning rate and the last step of a run with a time limit. The variables hold the present segment.
 
     Attributes:
-        last: the last step of the run, () int64. Before the last segment it is NO_END, because it is not known.
+        last: the last step of the run, () int64. Before the last segment it is NO_END, because the last step is not
+            known yet.
     """
 
     def __init__(self, learning_rate: float, warmup_share: float) -> None:
-        """Take the schedule.
+        """Store the schedule.
 
         Args:
             learning_rate: the highest learning rate.
@@ -30,7 +31,7 @@ class Pace:
         self._shares = tf.Variable([0.0, 1.0], trainable=False)
 
     def enter(self, segment: Segment) -> None:
-        """Begin a segment."""
+        """Set the variables to a segment (some steps with views of one size) that begins now."""
         self._steps.assign([segment.first, segment.last])
         self._shares.assign([segment.from_share, segment.to_share])
         self.last.assign(segment.last if segment.to_share == 1 else NO_END)

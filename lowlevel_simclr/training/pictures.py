@@ -1,4 +1,4 @@
-"""The pictures of a run: its views, its learning curves, the map of its representations and their neighbours."""
+"""Draws the pictures of a run: views, learning curves, a map of the encoder's outputs (h), and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -29,11 +29,14 @@ from lowlevel_simclr.training.plan import Plan
 
 PREVIEWED = 10  # images in views.png: one of each class if there are ten classes
 QUERIES = 10  # test images in neighbours.png: one of each class if there are ten classes
-MAPPED = 1000  # test images in each map of embedding.png
+MAPPED = 1000  # test images in each map of h in embedding.png
 
 
 def draw_views(plan: Plan, images: DataSet, path: Path) -> int:
-    """Draw views.png: training images of each class in turn, with their views of epoch 0. Return their number."""
+    """Draw views.png: training images of each class in turn, with their views in epoch 0.
+
+    Return the number of images.
+    """
     trained_on = select_training_images(images, plan.train_on)
     labels = select_training_labels(images, plan.train_on)
     index = choose_in_turn(labels, PREVIEWED)
@@ -57,17 +60,18 @@ def draw_results(
     baselines: dict[str, float],
     step: int,
 ) -> None:
-    """Draw learning.png, embedding.png and neighbours.png, and keep what only the report draws.
+    """Draw learning.png, embedding.png and neighbours.png, and write the file that only the report needs.
 
-    If a picture cannot be drawn or written, stderr names it. The run continues.
+    If a picture cannot be drawn or written, a warning names it, and the run continues.
 
     Args:
         plan: the plan of the run.
         run: the run whose folder holds the pictures.
         images: the data set of the run.
-        h: the representations from the trained encoder.
-        h_untrained: (MAPPED, d) or fewer, from the untrained encoder for the first test images, if there is one.
-        baselines: k-NN accuracies in [0, 1], by name. They are drawn beside the curve of k-NN.
+        h: the outputs of the trained encoder.
+        h_untrained: (MAPPED, d) or fewer, the outputs of the untrained encoder for the first test images, or None if
+            the untrained encoder cannot be built.
+        baselines: a dict from names to k-NN accuracies in [0, 1]. They are drawn as lines beside the k-NN curve.
         step: the number of steps that the encoder was trained. TensorBoard shows the pictures at this step.
     """
     test, folder, some = images.test, run.plots, slice(0, MAPPED)
@@ -109,7 +113,7 @@ def draw_results(
 
 
 def draw_or_name(path: Path, draw: Callable[[Path], object]) -> None:
-    """Draw a picture. If that fails, name it on stderr with the reason, because a picture must never end a run.
+    """Draw a picture. If that fails, only print a warning with the reason, because a picture must never end a run.
 
     Args:
         path: the picture.

@@ -1,6 +1,6 @@
-"""The meaning of a configuration on this machine, with these images: the resolved settings, and a plan of plain values.
+"""Resolves a configuration for this machine and these images: "auto" gets a value, and the plan holds plain values.
 
-Of the modules that the programs call, only this one uses `Config`. All others take plain values, or the plan.
+Of the modules that the programs call, only this one uses `Config`. All others take plain values, or the `Plan`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lowlevel_simclr.training.implementation import Implementation, choose_imple
 from lowlevel_simclr.training.micro_batch_search import AUTO, find_largest_micro_batch
 from lowlevel_simclr.training.workers import LONE, Team
 
-RESIDENT = 2**30  # most bytes that `--data-on auto` puts on a GPU: six times CIFAR-10, an eighth of a small GPU
+RESIDENT = 2**30  # most bytes that `--data-on auto` puts on a GPU: six times CIFAR-10, or 1/8 of a small GPU's memory
 RGB = 3  # channels of an image with colours
 
 
@@ -39,8 +39,8 @@ RGB = 3  # channels of an image with colours
 class Plan:
     """The plain values that a configuration resolves to.
 
-    environment.json lists the fields from `steps` to `data_on`. `checkup_every` is the setting `knn_every`, in
-    steps. 0 means never.
+    environment.json lists the fields from `steps` to `data_on`. `checkup_every` is the setting `knn_every`, in steps.
+    It is the number of steps between two check-ups, which measure the encoder. 0 means never.
     """
 
     steps: int
@@ -75,13 +75,13 @@ class Plan:
     model: ModelConfig
     optimizer: OptimizerConfig
     config_hash: str
-    view_sizes: tuple[ViewSize, ...]  # the stages of training; the last has the size of `model`
-    budget: float | None  # seconds for the start and the training; `steps` is then only what was planned
+    view_sizes: tuple[ViewSize, ...]  # the sizes of the views, one after the other; the last is that of `model`
+    budget: float | None  # seconds for the start and the training, or None. With a budget, `steps` is only an estimate
     pairs_per_second: float  # measured before the run, for the budget; 0 if nothing was measured
 
     @property
     def micro_batch(self) -> int:
-        """The number of images in a micro-batch, over all replicas."""
+        """The number of images in a micro-batch (part of a batch), over all replicas."""
         return self.batch_size // self.micro_batches
 
     def describe(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ Fits = Callable[[Plan, DataSet], bool]  # returns whether the step of a plan fit
 
 
 def read_earlier(config: Config, folder: Path, fresh: bool = False) -> Config | None:
-    """Return the configuration of the run to resume, if `--micro-batch auto` needs the choice that it made.
+    """Return the configuration of the run to resume, if `--micro-batch auto` needs the choice that this run made.
 
     Args:
         config: the configuration that the user gave.
@@ -138,7 +138,7 @@ def refuse_early(config: Config, team: Team, earlier: Config | None = None) -> N
 
 
 def list_early_differences(config: Config, team: Team, earlier: Config | None, found: Mapping[str, Any]) -> list[str]:
-    """Return the differences that keep a run from being resumed, one line for each setting.
+    """Return the differences that prevent resuming a run, one line for each setting.
 
     Before the program reads the images, it does not know whether they have colours. So the function tries both cases,
     and returns the shorter list.
@@ -147,7 +147,7 @@ def list_early_differences(config: Config, team: Team, earlier: Config | None, f
         config: the configuration that the user gave.
         team: the replicas.
         earlier: see `read_earlier`.
-        found: what config.json of the run holds.
+        found: the contents of the run's config.json.
     """
     chosen, before = _choose_for_machine(config, team, earlier), restore_config(found)
     return min((list_differences(before, after) for after in (chosen, _drop_colours(chosen))), key=len)
@@ -160,7 +160,7 @@ def load_images(
 
     Args:
         config: the configuration, resolved or not.
-        before: what data.json of the resumed run holds, or None.
+        before: the contents of data.json if a run is resumed, otherwise None.
         at_least: the number of images that the run needs.
         own: the run folder, whose pictures are not data.
 
@@ -186,7 +186,7 @@ def load_images(
 def choose_stored_side(config: Config) -> int:
     """Return the largest number of pixels for the shorter side of a stored image, for a folder of images.
 
-    Without `--stored-side`, it is just large enough that the smallest crop has one pixel for every pixel of a view.
+    Without `--stored-side`, it is just large enough that even the smallest crop has as many pixels as a view.
     """
     needed = math.ceil(config.model.image_size / math.sqrt(config.views.crop_area[0]))
     return config.data.stored_side or max(8, needed)
@@ -205,8 +205,7 @@ def resolve(
 ) -> tuple[Config, Plan]:
     """Return the final configuration and its plan.
 
-    The final configuration has the precision, the ops, the devices and the micro-batch that were chosen, in place of
-    "auto" or "all".
+    In the final configuration, the chosen precision, ops, devices and micro-batch replace "auto" and "all".
 
     Args:
         config: the configuration that the user gave.
@@ -214,7 +213,7 @@ def resolve(
         images: the data set of the run.
         earlier: the configuration of the run to resume, or None. Its choice for `--micro-batch auto` is kept.
         fits: function that returns whether the step of a plan fits into the memory, for `--micro-batch auto`. With
-            None, nothing is tried and the micro-batch is the whole batch. None is enough if no step will be made.
+            None, nothing is tried and the micro-batch is the whole batch. Pass None if no step will be made.
         tell: called with a progress message for each size that is tried.
 
     Raises:
@@ -252,8 +251,8 @@ def _refuse_other_channels(config: Config, channels: int) -> None:
 def _refuse_long_warmup(config: Config, images: DataSet) -> None:
     """Check that a warm-up that the user chose ends within --steps.
 
-    The warm-up of a preset may be longer than --steps, so that a user can try its first steps. The learning rate then
-    only rises.
+    The warm-up of a preset may be longer than --steps, so that a user can try the first steps of the preset. Then the
+    learning rate only rises.
 
     Raises:
         ConfigError: if the warm-up does not end.
@@ -274,10 +273,12 @@ def _refuse_long_warmup(config: Config, images: DataSet) -> None:
 
 
 def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> Config:
-    """Return the configuration with this machine's precision, ops and devices, and an earlier session's micro-batch.
+    """Return the configuration with the precision, ops and devices of this machine.
 
-    If the device, the number of devices or the ops change, results are rounded differently, which makes another run.
-    Therefore a run with native ops is not resumed with stock ops on another platform.
+    If a run is resumed, the micro-batch is that of the earlier session.
+
+    If the device, the number of devices or the ops change, results are rounded differently. That would be a different
+    run. Therefore a run with native ops is not resumed with stock ops on another platform.
     """
     devices = config.train.devices if config.train.devices.startswith("cpu:") else str(len(team.local))
     ops = choose_available_ops(config.train.ops)
@@ -299,14 +300,14 @@ def _choose_for_machine(config: Config, team: Team, earlier: Config | None) -> C
 
 
 def resolve_precision(config: Config) -> str:
-    """Return the precision of a configuration. For "auto", it is the one that this device computes fast."""
+    """Return the precision of a configuration. For "auto", it is the one that is fastest on this device."""
     return choose_fast_precision() if config.train.precision == "auto" else config.train.precision
 
 
 def _drop_colours(config: Config) -> Config:
-    """Return the configuration for images that are not RGB. It has no saturation, no hue and no grey views.
+    """Return the configuration for images that are not RGB. Its views keep saturation and hue, and are never made grey.
 
-    Grey images lose nothing, because these operations leave a grey pixel as it is.
+    Grey images lose nothing, because these operations do not change a grey pixel.
     """
     return replace(config, saturation=(1.0, 1.0), hue=(0.0, 0.0), grey_probability=0.0)
 
@@ -320,7 +321,7 @@ def _find_micro_batch(
     """
     if fits is None:
         return 0
-    count_micro_batches(replace(config, micro_batch="0"), team.count)  # raises if even the whole batch is not possible
+    count_micro_batches(replace(config, micro_batch="0"), team.count)  # an error if even the whole batch fails
 
     def is_even(size: int) -> bool:
         try:
@@ -337,7 +338,7 @@ def _find_micro_batch(
 
 
 def _reduce_to_one_replica(config: Config, replicas: int) -> Config:
-    """Return the configuration for one of several replicas, as if it trained alone on its share of each micro-batch.
+    """Return the configuration of a single replica that trains alone on its share of each micro-batch.
 
     XLA is off, because XLA does not compile the step of several replicas either.
     """
@@ -355,7 +356,7 @@ def _reduce_to_one_replica(config: Config, replicas: int) -> Config:
 def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
     """Return the plan of a configuration whose micro-batch is a number.
 
-    The plan also chooses the precision, the ops, XLA and the place of the images, if these settings are "auto".
+    If the settings of the precision, the ops, XLA or the place of the images are "auto", this function chooses them.
 
     Args:
         config: the configuration.
@@ -415,24 +416,28 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
 
 
 def list_view_sizes(config: Config) -> tuple[ViewSize, ...]:
-    """Return the sizes of the views in the stages of training. Without --image-sizes, there is one stage."""
+    """Return the sizes of the views during training, one after the other.
+
+    Without --image-sizes, there is only one size.
+    """
     model = config.model
     return parse_view_sizes(model.image_sizes) if model.image_sizes else (ViewSize(model.image_size, 1.0),)
 
 
 def _count_steps_per_program(config: Config, images: DataSet, data_on: str) -> int:
-    """Return how many steps XLA compiles as one program: --steps-per-call, or fewer if their images are large.
+    """Return how many steps XLA compiles as one program: --steps-per-call, or fewer if the images are large.
 
-    Images on the host travel to the device before the program starts. So the device holds those of all its steps.
+    Images on the host are copied to the device before the program starts. So the device must hold the images of all
+    steps of the program.
     """
     if data_on == "device":
         return config.train.steps_per_call
-    batch = config.train.batch_size * math.prod(images.train.images.shape[1:])  # bytes, as a pixel has one
+    batch = config.train.batch_size * math.prod(images.train.images.shape[1:])  # bytes, one per channel and pixel
     return max(1, min(config.train.steps_per_call, RESIDENT // batch))
 
 
 def place_data(config: Config, images: DataSet, replicas: int) -> str:
-    """Return where the images lie while the run trains: "host" or "device".
+    """Return where the images are stored while the run trains: "host" or "device".
 
     Args:
         config: the configuration.
@@ -467,7 +472,8 @@ def count_micro_batches(config: Config, replicas: int) -> int:
 
     Raises:
         ConfigError: if the replicas cannot have equal shares of a micro-batch, if a share is not a whole number of
-            ghost groups, or if XLA is asked to compile the step of several replicas.
+            ghost groups (the groups of images that "ghost" BatchNorm normalises), or if XLA is asked to compile the
+            step of several replicas.
     """
     choice = config.train
     count = choice.batch_size // (int(choice.micro_batch) or choice.batch_size)

@@ -1,11 +1,12 @@
-"""A profile of some training steps: a trace that TensorBoard opens, and a table of where the time goes.
+"""Profiles some training steps: writes a trace that TensorBoard opens, and a table of where the time goes.
 
-A stage is a part of the training step. An operation belongs to the stage whose scope is part of the operation's name.
-The views, the loss and the optimizer update have name scopes. The forward passes carry the names of the models f and g,
-and the backward pass carries `gradient_tape`. The threads that read the batches have names of their own.
+A stage is a part of the training step, such as the loss. An operation belongs to a stage if the name of the stage's
+scope is part of the operation's name. The views, the loss and the optimizer update have name scopes. The operations of
+the forward passes have the names of the models f (encoder) and g (projection head) in their names, and those of the
+backward pass have `gradient_tape`. The threads that read the batches have their own names.
 
-The time of an operation excludes the operations that it contains. Two threads may be busy at once, so the times can add
-up to more than the time that passed.
+The time of an operation excludes the operations that it contains. Two threads may be busy at once, so the sum of all
+times can be larger than the time that passed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ STAGES = {
     "loss": "loss",
     "optimizer": "optimizer update",
 }
-# Maps the names of the threads of TensorFlow's input pipeline to the name that their operations get.
+# Maps the beginnings of the names of TensorFlow's input threads to the name that their operations get.
 THREADS = {"tf_data_iterator_get_next": "get_next", "tf_data_": "tf_data"}
 LARGEST = 12  # rows in the table of operations
 
@@ -67,7 +68,7 @@ def record_trace(folder: Path, into: list[Traced]) -> Iterator[None]:
 
     Args:
         folder: TensorBoard's log folder of the run. The profiler writes the trace into its subfolder plugins/profile/.
-        into: a list. At the end of the block, the function appends the contents of the trace to it.
+        into: a list. At the end of the block, the contents of the trace are appended to it.
     """
     before = set(_list_traces(folder))
     tf.profiler.experimental.start(str(folder))
@@ -81,7 +82,7 @@ def record_trace(folder: Path, into: list[Traced]) -> Iterator[None]:
 
 
 def put_under_scope(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function, changed so that its operations are in the name scope of a stage."""
+    """Return a function that does the same, but puts all its operations into the name scope of a stage."""
 
     def call(*arguments: Any) -> Any:
         with tf.name_scope(stage):
@@ -123,7 +124,7 @@ def read_operations(files: Iterable[Path]) -> list[Operation]:
 
 
 def _compute_own_times(plane: Any, line: Any) -> Iterator[tuple[str, float]]:
-    """Yield the name of every event of a thread or stream, and the seconds it took without the events inside it."""
+    """Yield the name of every event of a thread or stream, and its seconds without those of the events inside it."""
     open_events: list[list[Any]] = []  # [name, end in ps, own ps] from the outermost to the innermost
     for event in sorted(line.events, key=lambda event: (event.offset_ps, -event.duration_ps)):
         while open_events and open_events[-1][1] <= event.offset_ps:
@@ -137,7 +138,7 @@ def _compute_own_times(plane: Any, line: Any) -> Iterator[tuple[str, float]]:
 
 
 def _find_name(plane: Any, event: Any) -> str:
-    """Return `operation:type`. For a kernel of a GPU, the name of its operation is in a statistic."""
+    """Return the name of an event, such as `operation:type`. For a GPU kernel, that name is stored in a statistic."""
     for stat in event.stats:
         if plane.stat_metadata[stat.metadata_id].name == "tf_op":
             return stat.str_value or plane.stat_metadata[stat.ref_value].name
@@ -165,7 +166,7 @@ def find_stage(operation: Operation, f: str, g: str) -> str:
 
 
 def format_trace(traced: Traced, steps: int, f: str, g: str) -> str:
-    """Return a page of text: the milliseconds of each stage in a step, then the operation types that take most time.
+    """Return a text with two tables: the time of each stage in a step, and the operation types that take most time.
 
     Args:
         traced: the contents of the trace.

@@ -1,4 +1,4 @@
-"""Compiles several training steps, with the loop over the steps, to one XLA program."""
+"""Compiles several training steps, with the loop over the steps, into one XLA program."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ StepsFunction = Callable[[Iterator[Batch], tf.Tensor], Metrics]
 def compile_program(
     one_step: Callable[[Batch], Metrics], most: int, fetch: Callable[..., Batch] | None = None
 ) -> StepsFunction:
-    """Return `steps(iterator, count)`, which makes `count` training steps, `most` of them in one program of XLA.
+    """Return `steps(iterator, count)`, which makes `count` training steps. One XLA program makes `most` of them.
 
-    The loop over the steps is part of the program. XLA updates the weights, the optimizer's slots and the loss scale in
-    place. The device does not wait for the host between two steps. The number of iterations is a constant of the
-    program. Otherwise XLA would ask the host after each iteration whether to continue.
+    The loop over the steps is part of the program. XLA updates the weights, the optimizer's variables and the loss
+    scale in place. The device does not wait for the host between two steps. For this, the number of iterations must be
+    a constant of the program. Otherwise XLA would ask the host after each iteration whether to continue.
 
     Only two programs are compiled: one with `most` steps, and one with a single step, for the steps that are left over.
 
@@ -43,7 +43,7 @@ def compile_program(
 def compile_loop(
     one_step: Callable[[Batch], Metrics], fetch: Callable[..., Batch] | None = None
 ) -> Callable[[tuple[tf.Tensor, ...]], Metrics]:
-    """Return the program of `compile_program`: it makes one step for each row of the elements (k, ...).
+    """Return the program of `compile_program`. Its argument holds k elements, stacked (k, ...), and it makes k steps.
 
     Args:
         one_step: see `compile_program`.
@@ -81,7 +81,7 @@ def split_count(count: int, most: int) -> list[int]:
 
 
 def read_ahead(iterator: Any, count: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Read the next `count` elements, stack them in host memory, and copy the stack at once to the step's device."""
+    """Read the next `count` elements, stack them in host memory, and copy the whole stack to the step's device."""
     with tf.device("/CPU:0"):
         specs = iterator.element_spec
         rows = tuple(tf.TensorArray(spec.dtype, size=count, element_shape=spec.shape) for spec in specs)

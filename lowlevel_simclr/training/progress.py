@@ -1,4 +1,4 @@
-"""The metrics of the steps. After each host call (it makes several steps), `Progress` checks, writes and shows them."""
+"""Checks, writes and shows the metrics of training steps after each host call (a call that makes several steps)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lowlevel_simclr.training.loss import compute_chance_loss
 from lowlevel_simclr.training.plan import Plan
 from lowlevel_simclr.training.step import Metrics, refuse_non_finite_loss
 
-TOLD_AFTER = 3  # steps in a row at the chance level before the warning
+TOLD_AFTER = 3  # steps in a row whose loss is at the chance level, before the warning
 CHANCE_ULPS = 4  # float32 spacings by which the mean of 2N equal losses may differ from the chance level
 
 
 class Progress:
-    """A writer of the metrics of a run's steps. It shows the metrics of the last step in the progress bar."""
+    """Writes the metrics of all steps of a run, and shows the metrics of the last step in the progress bar."""
 
     def __init__(
         self, plan: Plan, run: Run, bar: tqdm, watch: Callable[[Sequence[Row]], None] = lambda rows: None
@@ -37,8 +37,8 @@ class Progress:
         self._chance = compute_chance_loss(plan.batch_size, plan.loss_reduction)
         self._latest_knn = math.nan
         self._told_chance = False
-        self._compiled = False  # whether a host call has ended; the first host call compiles the step
-        self._at_chance = 0  # steps in a row at the chance level
+        self._compiled = False  # whether the first host call has ended, which compiles the step
+        self._at_chance = 0  # latest steps in a row whose loss is at the chance level
 
     def record(self, done: int, metrics: Metrics, seconds: float, measured: Mapping[str, float]) -> None:
         """Write and show the steps of one host call.
@@ -50,7 +50,8 @@ class Progress:
             done: steps trained before the call.
             metrics: the metrics of the call, (k,) each.
             seconds: the duration of the call.
-            measured: what a check-up measured after the last step, by name. It is empty if no check-up was due.
+            measured: a dict from names to what a check-up measured after the last step. It is empty if no check-up was
+                due.
 
         Raises:
             NonFiniteLoss: if the loss of a step is NaN or infinite.
@@ -77,8 +78,9 @@ class Progress:
     def _tell_chance(self, rows: list[Row]) -> None:
         """Warn once when the loss has been exactly at the chance level for several steps in a row.
 
-        While an encoder learns, its loss may come near the chance level. It is exactly at that level only if all
-        projections are equal, or if all are zero. One cause is an encoder that computes NaN, which ReLU turns into 0.
+        The chance level is the loss of an encoder that cannot tell views apart. While an encoder learns, its loss may
+        come near this level. It is exactly at the level only if all projections are equal, or if all are zero. One
+        cause is an encoder that computes NaN, which ReLU turns into 0.
         """
         for row in rows:
             exact = abs(row["loss"] - self._chance) <= CHANCE_ULPS * np.spacing(np.float32(self._chance))
@@ -92,7 +94,10 @@ class Progress:
                 )
 
     def _show(self, rows: list[Row]) -> None:
-        """Show the numbers of the last step. The rate and the time left ignore the first call, which compiled."""
+        """Show the numbers of the last step.
+
+        The rate and the time left ignore the first call, because it compiled the step.
+        """
         last = rows[-1]
         knn = "" if math.isnan(self._latest_knn) else f", k-NN {self._latest_knn:.3f}"
         rate = f", {last['pairs_per_second']:.0f} images/s" if self._compiled else ""

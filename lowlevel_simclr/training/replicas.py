@@ -1,4 +1,4 @@
-"""Replicas that together compute what one device would compute, and their exchanges with one another.
+"""Replicas, which together compute what one device would compute, and the exchanges of data between them.
 
 A replica is one thread of one worker process, with its own copy of every variable on its own device. It runs the same
 compiled step as a replica that trains alone. It exchanges data with the others only through TensorFlow's collective
@@ -22,7 +22,7 @@ from lowlevel_simclr.config.choices import BATCH_NORMS
 from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.model.batch_norm import BatchStatistics, use_batch_statistics
 
-MEETING, TRAINING = 7_001, 7_002  # keys of two groups of devices: one of each worker; all replicas
+MEETING, TRAINING = 7_001, 7_002  # keys of two groups of devices: one device of each worker; those of all replicas
 
 
 class DistributionError(OneLineError, RuntimeError):
@@ -31,16 +31,17 @@ class DistributionError(OneLineError, RuntimeError):
 
 @dataclasses.dataclass
 class Replica:
-    """One of the replicas, and its exchanges with the others. If it is alone, every exchange returns its input.
+    """A replica, and its exchanges with the other replicas. If it is the only one, every exchange returns its input.
 
     Attributes:
         rank: the number of the replica, from 0 to count - 1.
         count: the number of replicas of all workers.
         device: the device on which it computes.
         batch_norm: "sync", "local" or "ghost".
-        ghost_size: the number of images in a ghost group.
-        group: the group key of its collectives.
-        moved: the traced exchanges: the name of each, and the bytes that this replica sends if the exchange is a ring.
+        ghost_size: with "ghost", the number of images that are normalised together (a ghost group).
+        group: the group key of its collective ops.
+        moved: for each traced exchange, its name and the number of bytes that this replica sends if TensorFlow makes
+            the exchange as a ring.
     """
 
     rank: int = 0
@@ -54,9 +55,9 @@ class Replica:
     _order: list[tf.Variable] = dataclasses.field(default_factory=list)
 
     def gather(self, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
-        """Return the tensors (n, ...) of all replicas, by rank, as one tensor (count n, ...), which has no gradient.
+        """Return the tensors (n, ...) of all replicas, in the order of the ranks, as one tensor (count n, ...).
 
-        float16 and bfloat16 travel as float32, which is exact.
+        No gradient flows through it. float16 and bfloat16 are sent as float32, which is exact.
         """
         if self.count == 1:
             return x
@@ -112,7 +113,7 @@ class Replica:
             variable.assign(value / self.count)
 
     def _register_exchange(self, what: str, x: tf.Tensor, ways: float) -> dict[str, Any]:
-        """Return the arguments of a collective op that let the other replicas find this exchange.
+        """Return the arguments of a collective op by which the other replicas recognise this exchange.
 
         Exchanges get their numbers during tracing. So every replica must trace the same exchanges in the same order.
         """
@@ -126,12 +127,13 @@ class Replica:
         }
 
     def _make_ordering_token(self) -> tf.Tensor:
-        """Return the resource that every exchange of this replica takes.
+        """Return the resource that every exchange of this replica gets as an argument.
 
-        TensorFlow runs the operations of a function that take the same resource one after the other, as they were
-        traced. So all replicas start their exchanges in the same order. Otherwise NCCL can deadlock: each of two GPUs
-        may wait in another exchange for the other GPU. TensorFlow's own strategies order their exchanges in this way.
-        The functions of TensorFlow 2.15 and 2.21 keep the order without the token too.
+        If several operations of a function take the same resource, TensorFlow runs them one after the other, in the
+        order in which they were traced. So all replicas start their exchanges in the same order. Otherwise NCCL can
+        deadlock: each of two GPUs may wait for the other one in a different exchange. TensorFlow's own strategies order
+        their exchanges in this way too. The functions of TensorFlow 2.15 and 2.21 keep the order even without this
+        token.
         """
         if not self._order:
             with tf.init_scope(), tf.device(self.device or None):
@@ -143,7 +145,7 @@ ALONE = Replica()
 
 
 def choose_own_rows(rank: int, replicas: int, batch_size: int, micro_batches: int = 1) -> np.ndarray:
-    """Return the places of a replica's images in the global batch, (N / R,) int64.
+    """Return the positions of a replica's images in the batch of all replicas, (N / R,) int64.
 
     A replica has an equal share of each micro-batch, in the order of the micro-batches. So micro-batch j of all
     replicas together has the same images as micro-batch j of a replica that trains alone.
@@ -151,7 +153,7 @@ def choose_own_rows(rank: int, replicas: int, batch_size: int, micro_batches: in
     Args:
         rank: the rank of the replica.
         replicas: R, the number of replicas.
-        batch_size: N, the images in a batch of all replicas.
+        batch_size: N, the number of images in a batch, over all replicas.
         micro_batches: the number of micro-batches in the batch.
 
     Raises:

@@ -1,6 +1,6 @@
-"""The state of a run in its checkpoints: saved beside training, and restored at the start of a session.
+"""Saves the state of a run in checkpoints while it trains, and restores it when the training program starts again.
 
-A state with a number that is NaN or infinite is never saved and never loaded.
+A state that contains a NaN or infinite number is never saved and never loaded.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ class NonFiniteState(ArithmeticError):
 def refuse_non_finite_state(done: int, arrays: Mapping[str, np.ndarray]) -> None:
     """Check that every number of a state is finite.
 
-    The loss does not show this. ReLU turns NaN into 0, so an encoder full of NaN has the loss of the chance level.
+    The loss does not show a NaN in the weights. ReLU turns NaN into 0, so an encoder full of NaN has the same finite
+    loss as one that cannot tell images apart.
 
     Args:
         done: steps trained so far.
-        arrays: the state by name.
+        arrays: the state, as a dict from names to arrays.
 
     Raises:
         NonFiniteState: if a number is NaN or infinite.
@@ -79,8 +80,8 @@ def save_state(plan: Plan, run: Run, done: int, state: Mapping[str, tf.Tensor]) 
 def restore_state(run: Run, team: Team, learners: Sequence[Learner]) -> int:
     """Set every learner to the state of the newest sound checkpoint, and return its step.
 
-    Training will write the metrics of later steps again, so the function removes them. It renames the checkpoints of
-    later steps, because they could not be used.
+    Training will make the steps after this checkpoint again, so the function removes their metrics. It renames
+    checkpoints of later steps, because they are damaged and could not be used.
 
     Without a checkpoint, the function returns 0, the learners keep their initial state, and old metrics are renamed.
 

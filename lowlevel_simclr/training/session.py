@@ -1,4 +1,4 @@
-"""One session of a run, from its last checkpoint to the end."""
+"""One session of a run (one start of the training program): it trains from the last checkpoint to the end."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ from lowlevel_simclr.training.saving import check_state, restore_state, save_sta
 from lowlevel_simclr.training.step import Batch, Metrics
 from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere
 
-ENDLESS = 2**40  # the number of steps for which a run with a budget prepares batches; it never reaches it
-WORKERS_ANSWER = 30.0  # seconds that the other workers have to end their step when one worker is asked to stop
+ENDLESS = 2**40  # the number of steps for which a run with a time limit prepares batches; it never makes as many
+WORKERS_ANSWER = 30.0  # seconds that the other workers have to end their call when one worker is asked to stop
 
 
 class Session:
-    """The parts of a run while this process trains it. `finish` does everything, in order."""
+    """The objects of a run while this process trains it. The method `finish` trains and evaluates."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Session:
             images: the data set of the run.
             run: the run folder.
             team: the replicas.
-            learners: the learner of each local replica, see `build_learners`.
+            learners: the networks and the optimizer of each replica of this process, see `build_learners`.
             profile: whether to profile the steps of one host call.
             started: when the program began, by `time.monotonic`. A budget counts from here. None: now.
         """
@@ -84,13 +84,13 @@ class Session:
         print_start(plan, run, images, self.learner, self.calendar.first, team.workers)
 
     def finish(self) -> dict[str, Any]:
-        """Train to the last step, evaluate, and return what evaluation.json holds.
+        """Train to the last step, evaluate, and return the contents of evaluation.json.
 
-        With several workers, only the chief (worker 0) evaluates, and the others return {}. They wait for the chief,
-        because TensorFlow would take their exit for a failure.
+        With several workers (processes), only worker 0, the chief, evaluates, and the others return {}. They wait for
+        the chief, because TensorFlow would take their exit for a failure.
 
         Raises:
-            Stopped: if a signal asked to stop while training. The state is saved before that.
+            Stopped: if a signal asked the program to stop while it trained. The state is saved first.
         """
         self.train()
         tell_stage("evaluating the encoder (the training is saved)")
@@ -101,10 +101,11 @@ class Session:
         return evaluation
 
     def train(self) -> None:
-        """Train in host calls of a few steps each. After each call, do what is due: metrics, check-ups and checkpoints.
+        """Train in host calls of a few steps each. After each call, do what is due: metrics, check-ups, checkpoints.
 
-        During the first host call, a signal stops the program at once, because there is nothing to save yet and
-        compiling can take minutes. Later, the program notes the signal and stops when the state is saved.
+        A host call is one call into TensorFlow that makes several steps. During the first one, a signal stops the
+        program at once, because there is nothing to save yet and compiling can take minutes. Later, the program notes
+        the signal and stops when the state is saved.
 
         Raises:
             Stopped: see `finish`.
@@ -116,8 +117,8 @@ class Session:
         batches, compiled = self._make_batches(), functools.cache(self._compile_steps)
         print_before_steps(workers, calendar.checkup_every > 0 and self.sample is not None)
         bar = open_bar("training", calendar.last, "steps", calendar.first, keep=True)
-        # The stack is entered before the background worker. So signals are noted until the worker has done its last
-        # save.
+        # The stack is entered before the background worker, so it is left after it. So signals are noted until the
+        # worker has done its last save.
         with bar, contextlib.ExitStack() as stack, BackgroundWorker() as beside:
             noting = note_stop_requests(WORKERS_ANSWER if workers.count > 1 else None)
             asked = (lambda: None) if is_watched() else stack.enter_context(noting)
@@ -130,7 +131,7 @@ class Session:
                 count = min(calendar.find_next_stop(done), segment.last) - done
                 compiles = segment.side not in sides
                 if compiles and self.plan.budget:
-                    count = 1  # so that its time is that of the compilation
+                    count = 1  # so that its duration is that of the compilation
                     self.course.note_compiling()
                 sides.add(segment.side)
                 steps = compiled(segment.side)
@@ -147,7 +148,7 @@ class Session:
                     self.course.note_compiled(done + count, segment.side)
                 found = self.checkup.measure(weights) if examined else {}
                 beside.do(functools.partial(progress.record, done, metrics, seconds, found))
-                if calls == 1:  # not earlier, because until then the user waits for the first step
+                if calls == 1:  # the user no longer waits for the first step
                     tell_stage("training")
                     asked = stack.enter_context(noting) if is_watched() else asked
                     beside.do(functools.partial(check_state, done + count, self.learner.take_snapshot()))
@@ -161,16 +162,16 @@ class Session:
                     beside.do(functools.partial(save_state, self.plan, self.run, done, self.learner.take_snapshot()))
                 if stops:
                     beside.wait()
-                    ask_any(workers, False)  # no worker leaves before the chief has saved
+                    ask_any(workers, False)  # all workers wait here until the chief has saved
                     raise Stopped(*_describe_stop(asked(), done, calendar.last))
                 before = time.perf_counter()
         if asked():
             raise Stopped(*_describe_stop(asked(), done, calendar.last))
 
     def _enter_segment(self, done: int, beside: BackgroundWorker) -> Segment:
-        """Return the segment of the step after `done`, and set the learning rate and the calendar to it."""
+        """Return the segment of the step after `done`. Set the learning rate and the calendar to this segment."""
         if self.course.needs_decision(done):
-            beside.wait()  # the worker reads the metrics, so the device has made all steps
+            beside.wait()  # after the background worker has read all metrics, the device has made all steps
         segment = self.course.find_segment(done)
         if self.pace:
             self.pace.enter(segment)
@@ -179,14 +180,14 @@ class Session:
 
     @functools.cached_property
     def _fetch(self) -> Gather | None:
-        """The function that gathers a batch on the device, see `make_fetch`. All sizes of views use the same one."""
+        """The function that gathers a batch on the device, see `make_fetch`. It is the same for all sizes of views."""
         return make_fetch(self.plan, self.images)
 
     def _compile_steps(self, side: int) -> Callable[..., Metrics]:
-        """Return one function that makes the steps of all local replicas, from their batches and a count.
+        """Return a function that makes a number of steps on all replicas of this process, each with its own batches.
 
         Args:
-            side: S, the pixels on a side of a view.
+            side: the side of a view in pixels (S).
         """
         pairs = zip(self.learners, self.team.local)
         return run_everywhere(
@@ -198,7 +199,10 @@ class Session:
         )
 
     def _make_batches(self) -> list[Iterator[Batch]]:
-        """Return the batches of each local replica. They hold only the images of that replica."""
+        """Return an iterator over batches for each replica of this process.
+
+        The batches hold only the images of that replica.
+        """
         plan, images = self.plan, select_training_images(self.images, self.plan.train_on)
         shares = [
             choose_own_rows(replica.rank, replica.count, plan.batch_size, plan.micro_batches)
@@ -228,11 +232,11 @@ class Session:
 
 
 def build_learners(plan: Plan, channels: int, team: Team, resumes: bool) -> list[Learner]:
-    """Return the learner of each local replica, before the run folder is begun.
+    """Return the learner of each replica of this process. This happens before anything is written into the run folder.
 
     Args:
         plan: the plan of the run.
-        channels: C, the channels of an image.
+        channels: the number of channels of an image (C).
         team: the replicas.
         resumes: whether a checkpoint will replace the initial weights. If so, a file of initial weights is not needed.
 
@@ -253,7 +257,7 @@ def _ignore(rows: Sequence[Row]) -> None:
 
 
 def _describe_stop(number: int | None, done: int, last: int) -> tuple[str, int]:
-    """Return the arguments of `Stopped`: sentence and signal. None means that another worker got the signal."""
+    """Return the arguments of `Stopped`: a sentence and a signal. `number` is None if another worker got the signal."""
     name = "another worker" if number is None else name_signal(number)
     text = f"Stopped by {name} and saved at step {done} of {last}. Run the same command again to resume."
     return text, number or signal.SIGTERM

@@ -1,11 +1,11 @@
-"""The places of the tasks of a Slurm job step, from the variables that `srun` sets.
+"""Finds the hosts and ports of the tasks of a Slurm job step, from the environment variables that `srun` sets.
 
 TensorFlow's SlurmClusterResolver is not used, for these reasons (TensorFlow 2.15 and 2.21):
 
 - It runs nvidia-smi, also with auto_set_gpu=False, so that it ends with FileNotFoundError on hosts without a GPU.
 - It does not read names such as "node[1-2]-ib" or "rack[1-2]n[1-3]".
 - It assumes `srun --distribution=block`. With another distribution, it gives a task the address of another task.
-- Every job has the ports from 8888 on, so that two jobs cannot share a host.
+- Every job uses the ports from 8888 on, so that two jobs cannot share a host.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 FIRST_PORT = 10_000  # the lowest port of any job; Linux gives ports from 32768 on to outgoing connections
-TASKS_PER_NODE = 16  # distance between the first ports of two jobs
-JOBS = 1_401  # number of different first ports; odd, so that many steps of a job differ
+TASKS_PER_NODE = 16  # ports that a job has on each host: the distance between the first ports of two jobs
+JOBS = 1_401  # number of different first ports; odd, so that many steps of one job get different ports
 
 
 class SlurmError(ValueError):
@@ -26,14 +26,14 @@ class SlurmError(ValueError):
 def read_addresses(environment: Mapping[str, str]) -> tuple[tuple[str, ...], int] | None:
     """Return "host:port" of each task of this job step and the rank of this task, or None if it is the only task.
 
-    Only `srun` sets the variables of a step. If the batch script starts a program without srun, the program runs once,
-    however many tasks the job has. So it counts as the only task.
+    Only `srun` sets the variables of a job step. If the batch script starts a program without srun, the program runs
+    only once, however many tasks the job has. So it counts as the only task.
 
     Args:
         environment: the environment variables.
 
     Raises:
-        SlurmError: if a variable is missing, or if they contradict one another.
+        SlurmError: if a variable is missing, or if the variables contradict one another.
 
     Example:
         >>> step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_TASKS_PER_NODE": "1(x2)"}
@@ -104,7 +104,7 @@ def _expand_name(name: str) -> list[str]:
 
 
 def _expand_numbers(listed: str) -> list[str]:
-    """Return the numbers of "01-03,7", as texts of the same width as the first number of their range."""
+    """Return the numbers of a text such as "01-03,7". Each number has as many digits as the first one of its range."""
     found = []
     for part in listed.split(","):
         first, _, last = part.partition("-")
@@ -173,13 +173,15 @@ def _check_own_place(environment: Mapping[str, str], rank: int, place: tuple[int
 
 
 def choose_first_port(environment: Mapping[str, str]) -> int:
-    """Return the port of the first task of each host. Jobs with near numbers have different ports, and so do steps.
+    """Return the port of the first task of each host.
+
+    Jobs with similar numbers get different ports, and so do the steps of one job.
 
     Args:
-        environment: the environment variables. SLURM_JOB_ID and SLURM_STEP_ID decide.
+        environment: the environment variables. The port depends on SLURM_JOB_ID and SLURM_STEP_ID.
 
     Raises:
-        SlurmError: if one of them is not a number.
+        SlurmError: if one of these two variables is not a number.
     """
     job, step = (_read_number(environment, name, 0) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     return FIRST_PORT + (job + JOBS // 2 * step) % JOBS * TASKS_PER_NODE

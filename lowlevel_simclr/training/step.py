@@ -1,6 +1,6 @@
-"""One training step, Algorithm 1 of SimCLR: views, h, z, loss, gradient and update. The step returns metrics.
+"""One training step, Algorithm 1 of SimCLR: augment the images (views), compute h, z, loss and gradient, and update.
 
-Not here: the configuration, files, and several steps in one call (`loop.py`).
+The module knows no configuration and no files. `loop.py` makes several steps in one call.
 """
 
 from __future__ import annotations
@@ -54,14 +54,15 @@ def train_step(
     replica: Replica = ALONE,
     is_measured: Due | None = None,
 ) -> Metrics:
-    """Make one step of Algorithm 1: two views of each image, h = f(x), z = g(h), NT-Xent, its gradient, one update.
+    """Make one step: two views of each image, h = f(x), z = g(h), the NT-Xent loss, its gradient, and one update.
 
-    With several replicas, every replica makes this step. Its `batch` is its share of the batch, and `loss_and_top1`
-    compares its rows with the rows of all replicas. The gradients are added up before the update. They need no
-    division, because the loss already divides by the global 2N.
+    With several replicas (copies of the model on several devices), every replica makes this step. Its `batch` is its
+    share of the whole batch, and `loss_and_top1` compares its rows with the rows of all replicas. The gradients of all
+    replicas are added up before the update. They need no division, because the loss is already divided by the number of
+    views of the whole batch.
 
     Args:
-        learner: the learner that the step trains.
+        learner: the networks and the optimizer that the step trains.
         views: the function (epoch, index, images, sizes) -> views (2N, S, S, C), see `compile_views`.
         loss_and_top1: the function from z (2N, d) to the loss (2N,) and top-1 (2N,) of each view.
         schedule: the function from the step, counted from 0, to the learning rate.
@@ -91,10 +92,10 @@ def finish_step(
     top1: tf.Tensor,
     is_measured: Due | None = None,
 ) -> Metrics:
-    """Add up the gradients and the metrics over the replicas, and make one update. It is the same on every replica.
+    """Add up the gradients and the metrics over the replicas, and make one update, which is the same on every replica.
 
     Args:
-        learner: the learner that the step trains.
+        learner: the networks and the optimizer that the step trains.
         replica: the replica that makes the step.
         gradients: the gradients of the scaled loss, one for each trainable variable.
         schedule: the function from the step, counted from 0, to the learning rate.
@@ -139,7 +140,7 @@ def _update_weights(
 def _measure_length(gradients: Sequence[tf.Tensor], due: tf.Tensor | None) -> tf.Tensor:
     """Return the length of the gradients as one vector if `due` is true, otherwise NaN.
 
-    The condition keeps the pass over all gradients out of the steps that do not need it.
+    The condition saves the work of reading all gradients in the steps that do not need their length.
     """
     if due is None:
         return tf.constant(math.nan)
@@ -156,12 +157,12 @@ def _measure_length(gradients: Sequence[tf.Tensor], due: tf.Tensor | None) -> tf
 def _wait_for_all(gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
     """Return the same learning rate, but computed from every gradient.
 
-    No update can then start before the last gradient. XLA may update a weight in place only if it knows that nothing
-    reads the old weight later. Without this dependence, it copies every weight in each step (counted by
+    Then no update can start before the last gradient is computed. XLA may update a weight in place only if it knows
+    that nothing reads the old weight later. Without this dependence, XLA copies every weight in each step (counted by
     `tests/training/test_program.py`). XLA removes its own optimization barriers too early to help.
 
-    A learning rate is not negative, so it is the larger of the two numbers. It becomes NaN if a gradient is NaN. The
-    weights would become NaN anyway.
+    The other argument of the maximum is at most -1, so the learning rate does not change. It becomes NaN if a gradient
+    is NaN, but then the weights become NaN anyway.
     """
     first = [tf.cast(tf.reshape(gradient, [-1])[0], learning_rate.dtype) for gradient in gradients]
     return tf.maximum(learning_rate, -1 - tf.reduce_max(tf.abs(tf.stack(first))))

@@ -1,4 +1,4 @@
-"""A trial of a run's own program for a few steps. It shows the speed, and whether the memory is large enough."""
+"""Tries the training program of a run for a few steps, to measure its speed or to see if the memory is large enough."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lowlevel_simclr.training import learner, loop
 from lowlevel_simclr.training.plan import Plan
 
 MEASURED = 1.5  # seconds of steps from which the speed is taken
-TRIED = 2  # steps without XLA. In the second one, the optimizer's new slots lie beside the old ones
+TRIED = 2  # steps without XLA. In the second one, the optimizer's old and new variables are both in memory
 
 
 def fits_memory(plan: Plan, images: DataSet) -> bool:
-    """Return whether the run's own program fits into the memory, with the images if they lie on the device.
+    """Return whether the training program of a run fits into the memory, with the images if they lie on the device.
 
     The function builds the program, makes a few steps, and throws the program away.
 
@@ -39,11 +39,11 @@ def fits_memory(plan: Plan, images: DataSet) -> bool:
 
 
 class Speed(NamedTuple):
-    """The speed of a run's own program.
+    """The speed of the training program of a run.
 
     Attributes:
         pairs_per_second: pairs of views a second.
-        compile_seconds: the time until the first step was made, less the time of a step.
+        compile_seconds: the time of the first call, minus the time that its steps take later.
     """
 
     pairs_per_second: float
@@ -51,7 +51,7 @@ class Speed(NamedTuple):
 
 
 def measure_speed(plan: Plan, images: DataSet) -> Speed:
-    """Return the speed of the run's own program, from MEASURED seconds of steps. The program is then thrown away.
+    """Measure the speed of the training program of a run for MEASURED seconds. Then the program is thrown away.
 
     Args:
         plan: the plan to measure, with views of its final size.

@@ -1,8 +1,9 @@
-"""The worker processes of a run: their ranks, how they connect, and what happens if a worker is lost.
+"""Connects the worker processes of a run, exchanges data between them, and reports lost workers.
 
 TensorFlow's `MultiWorkerMirroredStrategy` provides the servers and heartbeats of the cluster. It also ends every
-collective op when a worker is gone. The package uses no other part of it. docs/engine.md says why: its replica context
-allows no exchange inside a tf.while_loop or a nested tf.function (tests/training/test_replicas.py).
+collective op when a worker is gone. The package uses no other part of the strategy. docs/engine.md says why: the
+strategy's replica context allows no exchange inside a tf.while_loop or a nested tf.function
+(tests/training/test_replicas.py).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LONGEST_STATEMENT = 16_384  # bytes of the JSON text in which a worker describes
 
 
 LONGEST_REFUSAL = 1000  # characters of the reason why a worker does not start
-REFUSAL = "refusal"  # the name of that reason in a worker's description
+REFUSAL = "refusal"  # the key of that reason in a worker's description
 WORKER_TIMEOUT = 600.0  # seconds that a worker waits for the others to start
 
 # Errors that a worker's own work raises. A collective op that is aborted raises another type of error.
@@ -48,7 +49,8 @@ class Workers:
     Attributes:
         count: the number of workers.
         rank: the number of this worker, from 0.
-        addresses: "host:port" of each worker by rank. The tuple is empty if there is only one worker.
+        addresses: "host:port" of each worker, in the order of the ranks. The tuple is empty if there is only one
+            worker.
         strategy: TensorFlow's strategy, if there are several workers.
     """
 
@@ -65,7 +67,7 @@ class Workers:
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """The workers of a run, and the replicas of this worker.
+    """The workers (processes) of a run, and the replicas of this worker (copies of the model, one for each device).
 
     Attributes:
         workers: the workers of the run.
@@ -121,7 +123,7 @@ def _make_resolver(cluster: Cluster) -> tf.distribute.cluster_resolver.ClusterRe
 
 
 def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
-    """Make one exchange between the workers. Each takes part with one device.
+    """Exchange an array between the workers. Each worker takes part with one device.
 
     Args:
         workers: the workers of the run.
@@ -148,11 +150,11 @@ def ask_any(workers: Workers, asked: bool) -> bool:
 
 
 def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
-    """Check that every worker is about to do the same work.
+    """Check that every worker has the same settings, and that none has refused to start.
 
     Args:
         workers: the workers of the run. All of them must call this function.
-        statement: JSON values by name, which must be the same on every worker.
+        statement: a dict of JSON values, which must be the same on every worker.
 
     Raises:
         DistributionError: if the statements of two workers differ, or if a statement is too long. The message names
@@ -185,7 +187,7 @@ def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def pass_refusal_on(workers: Workers) -> Iterator[None]:
-    """If the block raises an error, tell the other workers. They wait for this worker in `agree_on_statement`.
+    """If the block raises an error, send it to the other workers, which wait for this worker in `agree_on_statement`.
 
     Args:
         workers: the workers of the run.
@@ -215,11 +217,11 @@ def make_replicas(workers: Workers, devices: Sequence[str], batch_norm: str, gho
 
 
 def spread_arrays(workers: Workers, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the chief's arrays, with the same bits, on every worker.
+    """Return the arrays of worker 0 (the chief) on every worker, with the same bits.
 
     Args:
         workers: the workers of the run. All of them must call this function.
-        arrays: arrays by name. Names, shapes and types are the same on every worker.
+        arrays: a dict from names to arrays. Names, shapes and types are the same on every worker.
     """
     if workers.count == 1:
         return arrays
@@ -227,7 +229,8 @@ def spread_arrays(workers: Workers, arrays: dict[str, np.ndarray]) -> dict[str, 
     packed = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
     packed += b"\0" * (-len(packed) % 4)
     words = np.frombuffer(packed, np.int32)
-    # The bytes travel as integers, and the other workers add zeros. So no bit is lost, whatever the type of the array.
+    # The bytes are sent as integers, and the other workers add zeros. So no bit is lost, whatever the type of the
+    # array.
     words = _meet(workers, words if workers.chief else np.zeros_like(words), "add_up")
     ends = np.cumsum(sizes)
     parts = [words.tobytes()[end - size : end] for end, size in zip(ends, sizes)]
@@ -270,13 +273,13 @@ def _find_reason(message: str) -> str:
 def run_on_each(workers: Workers, local: Sequence[Replica], act: Callable[[int], Any]) -> list[Any]:
     """Call `act(place)` for every local replica, all at the same time, each in its own thread and on its own device.
 
-    If a replica raises, this function ends the others, because they would wait for ever for its part of an exchange.
-    After that, no exchange of this process works, so the run must end.
+    If a replica raises an error, this function aborts the exchanges of the others. Otherwise they would wait for ever
+    for that replica. After that, no exchange of this process works, so the run must end.
 
     Args:
         workers: the workers of the run.
         local: the replicas of this worker.
-        act: a function of a replica's place in `local`.
+        act: a function whose argument is the position of a replica in `local`.
 
     Returns:
         What `act` returned for each replica.
@@ -346,7 +349,9 @@ def gather_team(
 
 
 def check_ranks(workers: Workers, local: Sequence[Replica]) -> None:
-    """Check with a first exchange that TensorFlow numbers the replicas like this package. Otherwise rows get mixed up.
+    """Check with a first exchange that TensorFlow numbers the replicas like this package.
+
+    Otherwise rows would be mixed up.
 
     Args:
         workers: the workers of the run.
