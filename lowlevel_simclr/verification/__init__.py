@@ -1,1 +1,1 @@
-"""The cases of `python -m lowlevel_simclr.check`: one file per op. bound.py holds the rule that says what is right."""
+"""The test problems (cases) of `python -m lowlevel_simclr.check`. bound.py has the rule for which results are right."""

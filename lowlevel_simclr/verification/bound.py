@@ -1,4 +1,6 @@
-"""The one rule by which a result counts as right. `check` and the tests both use it. It needs only NumPy.
+"""The rule by which a result of an op counts as right. The program `check` and the tests both use it.
+
+The module needs only NumPy.
 
     |found - truth|  <=  (2 E + 8 eps) scale   (+ one rounding to the type of the result)
 
@@ -10,44 +12,45 @@ scale   the size of the quantity in exact arithmetic, for each element. See `com
         `verification.lars_update.compute_scales` for LARS.
 E       the largest error of the stock TensorFlow formula over all elements, in units of scale.
 
-In words: a result may be twice as wrong as the stock formula in the same precision, plus a few rounding errors. Errors
-and bounds are reported in units of scale.
+In words: the error of a result may be twice the error of the stock formula (the same computation with TensorFlow's own
+ops) in the same precision, plus a few rounding errors. Errors and bounds are reported in units of scale.
 
 **E is the worst error over all elements, not the error at the same element.** Two right computations make different
-rounding errors. At a single element the stock formula is often exact by luck. A bound from that element alone would
-reject results that are better than those of the stock formula. The largest error of many elements varies little. Errors
-are first divided by scale. So a row with a huge gradient (because |z_i| is tiny) does not widen the bound of the other
-rows. At a small temperature, an error of eps/tau in a similarity s becomes a relative error of the weight exp(s - lse).
-The stock formula makes this error too. So E allows for it, and scale need not.
+rounding errors. At a single element, the stock formula is often exact by luck. A bound from that element alone would
+reject results that are on the whole better than those of the stock formula. The largest error of many elements varies
+little. Errors are first divided by scale. So a row with a huge gradient (because |z_i| is tiny) does not widen the
+bound of the other rows. At a small temperature tau, an error of eps/tau in a similarity s becomes a relative error of
+the weight exp(s - lse), where lse is the logarithm of the sum of the exponentials. The stock formula makes this error
+too. So E includes it, and scale need not.
 
-**The argument `draws` makes E vary less if there are few elements.** At a small temperature, all the error can be in a
-single row whose two best candidates are almost equally similar. E then depends on one sample. `draws` adds the stock
-formula's errors on neighbouring problems. In a neighbouring problem, z differs by a few units in the last place. The
-problem has its own reference result. It is as sensitive to rounding as the first problem, but its rounding errors
-differ.
+**The argument `draws` makes E vary less if there are few elements.** At a small temperature, nearly all the error can
+be in a single row whose two best candidates are almost equally similar. Then E depends on that one row. `draws` adds
+the stock formula's errors on neighbouring problems. In a neighbouring problem, z differs by a few units in the last
+place, and the reference is computed again. Such a problem is as sensitive to rounding as the first problem, but its
+rounding errors differ.
 
-**Where 8 eps comes from.** Only this term remains if the stock formula happens to be exact (N = 1, few elements, or one
-candidate with all the weight). One rounding changes a number by at most eps/2 of its size. Computing a coordinate of
-u = z/|z| rounds three times: norm, root and quotient. Computing a similarity s_ij rounds three times for each of two
-rows u, once for the sum and once for the division by tau. That makes 2 x 3 + 2 = 8 roundings, or an error of 4 eps/tau.
-A loss is the difference of two similarities, so its error is up to 8 eps/tau. The exponentials and the logarithm of the
-loss add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows u_j, without the component along u_i,
-divided by |z_i|. Its numbers are of the size of scale and are rounded as often as those of a loss. A sum of d terms
-counts as one rounding here. Its error is about 0.1 sqrt(d) eps, so this is true for d up to a few hundred.
-`verification.lars_update` counts the roundings of LARS.
+**Where 8 eps comes from.** Only this term of the bound remains if the stock formula happens to be exact (N = 1, few
+elements, or one candidate with all the weight). One rounding changes a number by at most eps/2 of its size. Computing a
+coordinate of u = z/|z| rounds three times: norm, root and quotient. Computing a similarity s_ij rounds three times for
+each of two rows u, once for the sum and once for the division by tau. That makes 2 x 3 + 2 = 8 roundings, or an error
+of 4 eps/tau. A loss is the difference of two similarities, so its error is up to 8 eps/tau. The exponentials and the
+logarithm of the loss add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows u_j, without the
+component along u_i, divided by |z_i|. The numbers in this computation are as large as scale, and are rounded as often
+as those of a loss. A sum of d terms counts as one rounding here. The error of such a sum is about 0.1 sqrt(d) eps, so
+this is right for d up to a few hundred. `verification.lars_update` counts the roundings of LARS.
 
 **One rounding to the type of the result.** bfloat16 and float16 inputs are exact in float32. Norms, products and sums
 are float32, so eps is that of float32. The stock formula must run on inputs that were cast to float32. Otherwise the
-rounding errors of bfloat16 or float16 would enlarge E. A loss is returned as float32. dz and views are returned as
-bfloat16 or float16, so they are rounded once more, by at most half a spacing at their value. The bound grows by this
-half spacing if the type of the result is coarser than the accumulation type.
+rounding errors of bfloat16 or float16 would enlarge E. A loss is returned as float32. The gradient dz and the views are
+returned as bfloat16 or float16. So they are rounded once more, by at most half the spacing between neighbouring numbers
+of that type. If the type of the result is coarser than the accumulation type, the bound grows by this half spacing.
 
 **NaN and infinity.** NaN is right only where the reference is NaN. Infinity is right only where the reference has the
 same sign and is beyond the largest number of the result's type. If the stock formula is NaN or infinite where the
 reference is finite, E and the bound are NaN. No result is within a NaN bound.
 
 **float64.** The reference is float64 too, so its rounding errors are as large as those of the result. If there is a
-stock result, E includes the error of the reference. Without a stock result, double scale.
+stock result, E includes the error of the reference. Without a stock result, the caller must double scale.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ from numpy.typing import ArrayLike, NDArray
 from lowlevel_simclr import reference
 
 FACTOR, SLACK = 2, 8
-MARGIN = 64  # in units of eps: if the positive is more or less similar by more than this, rounding cannot change top1
+MARGIN = 64  # in units of eps: if the similarities differ by more than this, rounding cannot change top1
 EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 SMALLEST_NORMAL = {"float64": 2.0**-1022, "float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 LARGEST = {
@@ -75,7 +78,7 @@ Float64s = NDArray[np.float64]
 
 
 class Case(Protocol):
-    """One problem that `check` solves. The class of cases of each op has these fields and further ones."""
+    """A test problem of `check`. Each op has its own class of cases, with these fields and more."""
 
     @property
     def rows(self) -> str:
@@ -91,7 +94,7 @@ class Case(Protocol):
 
 
 class Finding(NamedTuple):
-    """One quantity of one case: its worst error, and the bound at that element, in units of scale."""
+    """The largest error of a quantity (such as the loss) in one case, and its bound, in units of scale."""
 
     case: Case
     quantity: str
@@ -105,7 +108,7 @@ class Finding(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A result compared with the reference, at the element that uses most of its bound.
+    """The comparison of a result with the reference, at the element whose error is the largest share of its bound.
 
     Attributes:
         error: distance from the reference, in units of scale.
@@ -150,14 +153,14 @@ def compare_with_reference(
     Args:
         found: the result.
         truth: the reference's result, same shape. With a different shape, the comparison fails.
-        stock: the stock formula's result in the accumulation type, same shape. With None, E is 0. Use None to judge
-            the stock formula itself, because its own errors must not widen its bound.
-        scale: finite and at least 0; broadcast to the shape of truth. Where it is 0 the result must be exact.
+        stock: the stock formula's result in the accumulation type, same shape. With None, E is 0. Use None when the
+            stock formula itself is judged, because its own errors must not widen its bound.
+        scale: finite and at least 0; broadcast to the shape of truth. Where scale is 0, the result must be exact.
         accumulation: the type in which sums are made, see `find_accumulation_type`.
         stored: the type to which the result was rounded, if `found` was cast to a wider type afterwards. Default: the
             type of `found`.
-        draws: further pairs of a stock result and its reference, from neighbouring problems. These pairs can only
-            raise the bound, so they are computed only if the result fails without them.
+        draws: further pairs of a stock result and its reference, from neighbouring problems. They can only raise the
+            bound, so they are computed only if the result fails without them.
 
     Raises:
         ValueError: if the stock result has a coarser type than the accumulation type, or another shape than its
@@ -256,17 +259,20 @@ def compute_gradient_scale(z: ArrayLike, cotangent: ArrayLike, temperature: floa
 
 
 def compute_temperature_scale(cotangent: ArrayLike, temperature: float) -> float:
-    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau, times its amplification of rounding errors.
+    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau, times how much it amplifies rounding errors.
 
-    This gradient is a single number, so E depends on one sample and may be 0 by luck. Unlike the other scales, this
-    one must therefore allow for the change of the weights exp(s - lse) when s is off by eps/tau.
+    This gradient is a single number, so E is the error of one number and may be 0 by luck. Therefore this scale, unlike
+    the others, must allow for the change of the weights exp(s - lse) if s has an error of eps/tau.
     """
     inverse_tau = 1 / temperature
     return float(np.sum(np.abs(np.asarray(cotangent, np.float64)))) * inverse_tau**2 * (1 + inverse_tau)
 
 
 def compute_margins(z: ArrayLike) -> Float64s:
-    """Return how much more similar the positive is than every other candidate: (2N,), infinite for N = 1."""
+    """Return the margin of each row (2N,): the similarity of its positive minus that of its best other candidate.
+
+    With N = 1 there is no other candidate, and the margin is infinite.
+    """
     u = reference.normalise_rows(z)
     s = u @ u.T
     own, partner = np.arange(len(u)), reference.find_positive(len(u))
@@ -276,5 +282,5 @@ def compute_margins(z: ArrayLike) -> Float64s:
 
 
 def find_decided_rows(z: ArrayLike, accumulation: str) -> NDArray[np.bool_]:
-    """Return for each row whether top1 must be exact, (2N,): whether rounding cannot change the sign of its margin."""
+    """Return for each row whether its top1 must be exact (2N,): if rounding cannot change the sign of the margin."""
     return np.abs(compute_margins(z)) > MARGIN * EPSILON[accumulation]

@@ -1,4 +1,4 @@
-"""All cases of all ops, and the devices on which they run."""
+"""Runs the test problems (cases) of all ops on the devices of this machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class Device(NamedTuple):
 def judge_every_op(
     implementation: Ops, modes: Sequence[str] = ("eager", "graph"), tell: Callable[[str], object] = lambda text: None
 ) -> list[Finding]:
-    """Run every case in the given modes. The implementation is right if all findings hold.
+    """Run every case in the given modes, and return the findings (an error and its bound each).
+
+    The implementation is right if all findings hold, which means that no error is above its bound.
 
     Args:
         implementation: the ops to judge.
@@ -55,7 +57,7 @@ def judge_every_op(
 
 @contextlib.contextmanager
 def silence_retracing_warnings() -> Iterator[None]:
-    """Drop TensorFlow's warnings about functions that are traced often. Every case makes a new function."""
+    """Drop TensorFlow's warnings about functions that are traced often, because every case makes a new function."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return "triggered tf.function retracing" not in record.getMessage()
@@ -71,11 +73,11 @@ def silence_retracing_warnings() -> Iterator[None]:
 def judge_on_device(
     implementation: Ops, device: Device, tell: Callable[[str], object] = lambda text: None
 ) -> list[Finding]:
-    """Run every case on a device. TensorFloat-32 (products of 10 bits) is off: its errors would widen the bound.
+    """Run every case on a device, with TensorFloat-32 (products with 10 bits) off, because its errors widen the bound.
 
     Args:
         implementation: the ops to judge.
-        device: where and how to judge them.
+        device: the device, and the modes in which to run the ops on it.
         tell: called with a progress message before the cases of each op.
     """
     allowed = tf.config.experimental.tensor_float_32_execution_enabled()

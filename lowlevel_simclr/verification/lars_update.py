@@ -1,14 +1,15 @@
-"""The cases of LARS: the next weight and the next velocity of a variable.
+"""The test problems (cases) of the LARS update, which computes the next weight and velocity of a variable.
 
 Every case updates two variables at once with `lars_update_all`, as training does. The second variable has the numbers
-of the first in reverse order. Both results must be within the bound of `verification.bound`. Its E is 0 here:
+of the first in reverse order. Both results must be within the bound of `verification.bound`, with E = 0. So the errors
+of TensorFlow's own formula (stock) do not widen the bound:
 
     |ops - reference|  <=  8 eps scale
 
-scale is the sum of the magnitudes of the terms of an element, plus float32's smallest normal number. The bound allows
-16 roundings of eps/2. Computing an element rounds at most nine times: twice for u, twice for the trust ratio (because
-of the norm of u), once for each of three products (learning rate times ratio, this times u, momentum times velocity),
-and once for each of the two sums.
+eps is the spacing of float32 at 1. scale is the sum of the magnitudes of the terms of an element, plus float32's
+smallest normal number. The bound allows 16 roundings of eps/2. The computation of an element rounds at most nine times:
+twice for u, twice for the trust ratio (because of the norm of u), once for each of three products (learning rate times
+ratio, this times u, momentum times velocity), and once for each of the two sums.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ CHOICES = {
     )
 }
 
-# Kinds of numbers whose squares are too large or too small for float32. The stock formula computes their norms in
-# float32.
+# Kinds of numbers whose squares are too large or too small for float32. The stock formula cannot handle them, because
+# it computes norms in float32.
 BEYOND_STOCK = ("huge", "tiny")
 
 
 class LarsCase(NamedTuple):
-    """One variable, and the mode in which TensorFlow updates it."""
+    """A variable to update, and the mode in which TensorFlow runs the update."""
 
     rows: str  # the kind of its numbers: update, zero w, zero g, huge, tiny
     shape: tuple[int, ...]
@@ -50,7 +51,7 @@ class LarsCase(NamedTuple):
 
 
 class LarsOps(Protocol):
-    """An implementation of LARS: the package `ops`, `stock`, or an object with their function."""
+    """An implementation of LARS: the package `ops`, the package `stock`, or any object with the same function."""
 
     def lars_update_all(
         self,

@@ -1,4 +1,4 @@
-"""The check of the ops on this machine, with the lines that it prints."""
+"""Checks the ops on this machine, and prints what is checked and what was found."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from lowlevel_simclr.verification.table import write_table
 
 
 def check_machine(verbose: bool) -> list[Finding]:
-    """Check the ops on every device of this machine, print progress, and return all findings.
+    """Check the ops on every device of this machine, print progress, and return all findings (errors and their bounds).
 
     The function checks the native ops. On a platform without the native library it checks the stock ops.
 
     Args:
-        verbose: whether to print the table of each device.
+        verbose: whether to print a table of errors for each device.
 
     Raises:
         NativeLibraryError: if this platform has the native library, but it is missing or does not load.
     """
-    with hide_start_up_lines():  # on a processor without float16 units, TensorFlow writes one more line
+    with hide_start_up_lines():  # on a processor without float16 units, TensorFlow prints such a line here
         if not expects_library():
             return _check_stock(verbose)
         return _check_native(verbose)
@@ -71,7 +71,7 @@ def _describe_library(build: Mapping[str, Any], instructions: str, threads: int)
 
 
 def _print_subject(library: str, xla_error: str | None) -> None:
-    """Print what is checked: TensorFlow, the native library, and whether the ops run inside XLA."""
+    """Print what is checked: the version of TensorFlow, the native library, and whether the ops run inside XLA."""
     print(f"TensorFlow      {tf.__version__}")
     print(f"native library  {library}")
     print(f"inside XLA      {'not checked. ' + xla_error if xla_error else 'checked too'}", flush=True)

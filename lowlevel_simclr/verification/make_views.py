@@ -1,8 +1,8 @@
-"""The cases of the views: their pixels and the parameters that are drawn for them.
+"""The test problems (cases) of the views: of their pixels, and of the random parameters that are drawn for them.
 
-Pixels. Every case makes views with the ops, with the stock implementation in float32 and with the float64 reference.
-Each pixel must be within the bound of `verification.bound`. In that bound, scale is the largest factor by which the
-colour operations of a view can multiply a small difference, divided by the std of the pixels.
+Pixels. Every case makes views with the ops, with TensorFlow's own ops (stock) in float32, and with the float64
+reference. Each pixel must be within the bound of `verification.bound`. In that bound, scale is the largest factor by
+which the colour operations of a view can multiply a small difference, divided by the std of the pixels.
 
 Parameters. Integers and flags must equal those of the reference. Numbers must differ from the reference by at most two
 units in the last place of their range.
@@ -32,7 +32,7 @@ RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
 class ViewCase(NamedTuple):
     """One batch of images, the size of its views, and the mode in which TensorFlow runs the op."""
 
-    rows: str  # what is special: enlarging, reducing, blur, ...; "drawn" and "frames" check only the parameters
+    rows: str  # what is tested: enlarging, reducing, blur, ...; "drawn" and "frames" check only the parameters
     height: int
     width: int
     size: int
@@ -43,7 +43,7 @@ class ViewCase(NamedTuple):
 
 
 class ViewOps(Protocol):
-    """An implementation of the views: the package `ops`, `stock`, or an object with their functions."""
+    """An implementation of the views: the package `ops`, the package `stock`, or any object with the same functions."""
 
     def make_views(
         self,
@@ -70,7 +70,7 @@ class ViewOps(Protocol):
     ) -> ViewParams:
         """Return the parameters of both views of every image.
 
-        `sizes` (N, 2) has the height and width of each image, if images are smaller than height x width.
+        `sizes` (N, 2) has the height and width of each image, if not all images have the full height and width.
         """
 
 
@@ -106,7 +106,7 @@ def _seed_generator(case: ViewCase) -> np.random.Generator:
 
 
 def make_images(case: ViewCase) -> NDArray[Any]:
-    """Return noise with grey pixels, corners of the colour cube and nearly black pixels: (24, H, W, C)."""
+    """Return random images (24, H, W, C), with some grey pixels, nearly black pixels and corners of the colour cube."""
     random, shape = _seed_generator(case), (ROWS // 2, case.height, case.width, case.channels)
     pixels, kind = random.integers(0, 256, shape), random.integers(0, 6, (*shape[:3], 1))
     pixels = np.where(kind == 0, pixels[..., :1], pixels)
@@ -127,7 +127,10 @@ def make_sizes(case: ViewCase, count: int) -> NDArray[np.int32]:
 
 
 def make_params(case: ViewCase) -> ViewParams:
-    """Return every order twice, with all kinds of boxes and switches. A fifth of the views do not clip."""
+    """Return parameters with every order of colour operations twice, and with random boxes and switches.
+
+    A fifth of the views do not clip their colours.
+    """
     random, rows, coloured = _seed_generator(case), ROWS, case.channels == 3
     height, width = random.integers(1, case.height + 1, rows), random.integers(1, case.width + 1, rows)
     y, x = random.integers(0, case.height - height + 1), random.integers(0, case.width - width + 1)
@@ -157,8 +160,8 @@ def measure_amplification(params: ViewParams) -> NDArray[np.float64]:
     """Return the largest factor by which the colour operations can multiply a small difference: (2N,).
 
     Brightness multiplies by f. Contrast multiplies a pixel by f and the mean by |1 - f|. Saturation multiplies a pixel
-    by f and its largest channel by |1 - f|. A turn of the hue moves the middle channel by up to twice as much as the
-    others.
+    by f and its largest channel by |1 - f|. A change of the hue changes the middle channel by up to twice as much as
+    the others.
     """
     factors = [np.maximum(1, params.brightness)]
     factors += [np.maximum(1, factor + np.abs(1 - factor)) for factor in (params.contrast, params.saturation)]

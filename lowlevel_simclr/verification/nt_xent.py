@@ -1,11 +1,12 @@
-"""The NT-Xent cases of `check`.
+"""The test problems (cases) of the NT-Xent loss.
 
 Each case compares the losses, the gradients to z and to the temperature, and the contrastive top-1 with the float64
-reference. The errors must be within the bound of `verification.bound`. The error of the stock formula in the same
-precision is part of that bound.
+reference. The errors must be within the bound of `verification.bound`. One part of that bound is the error of the stock
+formula (the same computation with TensorFlow's own ops) in the same precision.
 
-The margin of a row is the similarity of its positive minus that of its best other candidate. If rounding cannot change
-the sign of the margin, top1 must be exact.
+A row of z is one view. Its positive is the other view of the same image, and all other rows are its candidates. The
+margin of a row is the similarity of its positive minus that of its best other candidate. If rounding cannot change the
+sign of the margin, top1 must be exact.
 
 The cases cover four types, temperatures from 0.001 to 10, odd N, N = 1, d = 1, several tiles (blocks of similarities
 that a kernel computes at once), duplicated rows, zero rows, norms from 1e-15 to 1e15, loss scales up to 2^15, and the
@@ -39,7 +40,7 @@ TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
 
 
 class NtXentCase(NamedTuple):
-    """One problem, and the mode in which TensorFlow runs it."""
+    """One test problem, and the mode in which TensorFlow runs it."""
 
     rows: str  # the kind of the rows: random, duplicates, zeros, huge, tiny, near
     pairs: int
@@ -52,7 +53,7 @@ class NtXentCase(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What one implementation computes. The replica owns n of the pairs."""
+    """The results of one implementation. n of the N pairs belong to the replica that is tested."""
 
     loss: NDArray[Any]  # (2n,)
     dz: NDArray[Any]  # (2N, d)
@@ -61,7 +62,7 @@ class Results(NamedTuple):
 
 
 class NtXentOps(Protocol):
-    """An implementation of NT-Xent: the package `ops`, `stock`, or an object with their functions."""
+    """An implementation of NT-Xent: the package `ops`, the package `stock`, or any object with the same functions."""
 
     def nt_xent(self, z: tf.Tensor, temperature: tf.Tensor, /) -> tf.Tensor:
         """Return the losses, (2N,)."""
@@ -154,7 +155,7 @@ def run_case(case: NtXentCase, implementation: NtXentOps, z: NDArray[Any]) -> Re
 
 
 def compute_expected(case: NtXentCase, z: NDArray[Any]) -> Results:
-    """Return what the float64 reference computes."""
+    """Return the results of the float64 reference."""
     z, own = z.astype(np.float64), case.own or (0, case.pairs)
     weights = np.zeros(len(z))
     weights[reference.list_own_rows(len(z), *own)] = make_cotangent(case)
@@ -172,8 +173,8 @@ def compute_expected(case: NtXentCase, z: NDArray[Any]) -> Results:
 def judge_nt_xent(case: NtXentCase, implementation: NtXentOps) -> list[Finding]:
     """Compare all quantities of one case with their bounds.
 
-    The error of the stock formula normally widens the bound. It must not do so when the stock formula itself is judged.
-    In that case E is 0 (see `verification.bound`), and `compute_scales` makes the scales larger.
+    The error of the stock formula (E in `verification.bound`) normally widens the bound. When the stock formula itself
+    is judged, it must not do so. Then E is 0, and `compute_scales` returns larger scales.
     """
     z = make_projections(case)
     truth, found = compute_expected(case, z), run_case(case, implementation, z)
@@ -197,9 +198,9 @@ def compute_scales(
     Args:
         case: the problem.
         z: the projections of the problem, (2N, d).
-        conditioned: whether to enlarge the scales. They then allow for the change of the weights exp(s - lse) when a
-            similarity is off by eps/tau. For float64 they are also doubled, because the reference rounds too. Pass True
-            if there is no stock result to compare with.
+        conditioned: whether to enlarge the scales. Larger scales allow for the change of the weights exp(s - lse) if a
+            similarity has an error of eps/tau. For float64 they are also doubled, because the reference is rounded too.
+            Pass True if there is no stock result to compare with.
     """
     cotangent = make_cotangent(case)
     factor = 2.0 if conditioned and case.dtype == "float64" else 1.0

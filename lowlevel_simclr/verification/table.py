@@ -1,4 +1,4 @@
-"""Findings as text."""
+"""Writes findings (the errors of compared results, and their bounds) as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from lowlevel_simclr.verification.bound import Finding
 
 
 def write_table(findings: Sequence[Finding]) -> str:
-    """Return one line for each group of cases and each quantity. It shows the finding that uses most of its bound.
+    """Return a table with a line for each quantity of each group of similar cases.
+
+    The line shows the finding whose error is the largest share of its bound.
 
     Errors and bounds are in units of the quantity's size (`verification.bound`).
     """
