@@ -1,4 +1,4 @@
-// What every CUDA launcher needs: the stream, the launch and its error, the workspace, and shared memory.
+// Code that every CUDA launcher needs: the stream, the launch and its error, the workspace, and shared memory.
 //
 // A launcher is a host function that starts CUDA kernels. The same source compiles in two ways. nvcc compiles it for a
 // GPU. Any C++17 compiler compiles it with cuda_on_host.h, which runs the kernels on the CPU, thread by thread. The

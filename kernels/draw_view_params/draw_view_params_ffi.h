@@ -1,5 +1,5 @@
-// What the XLA FFI handlers that draw the views' parameters share, on the host and on CUDA: the arrays of a call, and
-// the check of their sizes.
+// Code that the XLA FFI handlers for drawing the views' parameters share, on the host and on CUDA: the arrays of a
+// call, and the check of their sizes.
 #pragma once
 
 #include "../glue/xla_ffi.h"

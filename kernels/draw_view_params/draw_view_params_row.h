@@ -26,8 +26,8 @@ struct Words {
   }
 };
 
-// What identifies a row: the key and the counter of its Philox blocks, without the purpose. `Key` is the two words of
-// the seed, or a reference to them.
+// Identifies a row by the key and the counter of its Philox blocks (draw_view_params.h), without the purpose. `Key` is
+// the two words of the seed, or a reference to them.
 template <typename Key>
 struct Row {
   Key key;
@@ -103,8 +103,8 @@ LOWLEVEL_SIMCLR_HOST_DEVICE inline void write_central_box(const ViewRecipeNumber
   write_box(box, floor((frame.height - h) / 2), floor((frame.width - w) / 2), h, w);
 }
 
-// Writes the switches, the factors and the order of row r. The caller gives write_order(number, order),
-// because the host and CUDA devices write an order with different loops.
+// Writes the switches, the factors and the order of row r. The caller passes write_order(number, order), because the
+// host and CUDA devices write an order with different loops.
 template <typename Key, typename WriteOrder>
 LOWLEVEL_SIMCLR_HOST_DEVICE void draw_colours(const Row<Key>& row, const ViewRecipeNumbers& recipe, int64_t r,
                                               const DrawnViewParams& to, const WriteOrder& write_order) {

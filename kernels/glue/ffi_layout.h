@@ -1,8 +1,8 @@
 // Every number of XLA's C interface that our handlers depend on: offsets of fields, sizes, and codes. FFI is XLA's
 // foreign function interface. A handler is a function of ours that XLA calls through the FFI.
-// Of XLA, this file includes only the C header, so it compiles with the headers of every TensorFlow from 2.18 on. The
-// program bench.report.ffi_releases compiles it with the headers of each release and records the numbers in
-// ffi_releases.h.
+// The only header of XLA that this file includes is the C header. So it compiles with the headers of every TensorFlow
+// from 2.18 on. The program bench.report.ffi_releases compiles it with the headers of each release and records the
+// numbers in ffi_releases.h.
 #pragma once
 
 #include <cstddef>
@@ -120,7 +120,7 @@ constexpr size_t kFfiLayout[] = {
 };
 constexpr size_t kFfiLayoutCount = sizeof kFfiLayout / sizeof *kFfiLayout;
 
-// XLA's FFI in one release of TensorFlow. `layout` is the same in all releases, and the sizes before it may differ.
+// XLA's FFI in one release of TensorFlow. `layout` is the same in all releases. The fields before it may differ.
 struct FfiRelease {
   const char* tensorflow;
   int major, minor;           // the version of the interface

@@ -1,10 +1,10 @@
 // Lets the library load with glibc 2.17 and later, whatever version of glibc the machine has that builds the library.
-// Newer versions of glibc changed three kinds of symbols. They added some. They moved others from libpthread to libc.
-// And they gave exp and log a new version, which reports errors in another way but returns the same values. A library
-// that uses such a symbol needs the newer glibc. So this file defines all of them as hidden symbols, which only the
-// library itself sees. Our own code and the C++ runtime inside the library then use these. The functions of the second
-// and the third kind call their old versions in glibc. A test reads the symbols of the finished library
-// (test_build.py).
+// Newer versions of glibc changed three kinds of symbols. First, they added some. Second, they moved others from
+// libpthread to libc. Third, they gave exp and log a new version, which reports errors in another way but returns the
+// same values. A library that uses such a symbol needs the newer glibc. So this file defines all of them as hidden
+// symbols, which only the library itself sees. Then our own code and the C++ runtime inside the library use these
+// definitions. The functions of the second and the third kind call their old versions in glibc. A test reads the
+// symbols of the finished library (test_build.py).
 // This has one consequence: the code that unwinds the stack finds no frames, so an exception inside the library ends
 // the process. The library itself throws no exceptions. It returns errors as status values, as a C ABI requires.
 #include <pthread.h>

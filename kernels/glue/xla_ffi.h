@@ -1,5 +1,5 @@
-// What all our handlers for XLA's foreign function interface (FFI) use, on the host and on CUDA: errors, memory for one
-// call, and bindings. A binding lists the types of a handler's arguments and results.
+// Functions that all our handlers for XLA's foreign function interface (FFI) use, on the host and on CUDA. They make
+// errors, memory for one call, and bindings. A binding lists the types of a handler's arguments and results.
 #pragma once
 
 #include <cstdint>

@@ -4,14 +4,18 @@
 //     r  = trust_coefficient |w| / |u|, or 1 if either is 0     (r = 1 if the rank is 0 or 1)
 //     v' = momentum v + learning_rate r u
 //     w' = w - v'
+//
 // Types. The weight w, the velocity v and both results (v', w') are float. The gradient g is float or bfloat16. A
 // bfloat16 g is converted to float exactly, so it gives the same bits as a float g with the same numbers. Squares are
 // exact in double and summed in double, so no norm overflows or vanishes. The product of learning_rate and r is rounded
 // once, to float. Each of u, v' and w' may be computed with or without fused multiply-add. If an element is NaN or
 // infinite, the results of this element are NaN or infinite. The norms become NaN or infinite too, and through them
-// this affects the results of all other elements. Ownership. The caller owns every array. `new_weight` may be the same
-// array as w or, if g is float, as g. `new_velocity` may be the same array as v. No other two arrays may overlap.
-// `partial_sums` has lars_update_partial_sums(count) doubles. Its contents are undefined before and after the call.
+// this affects the results of all other elements.
+//
+// Ownership. The caller owns every array. `new_weight` may be the same array as w or, if g is float, as g.
+// `new_velocity` may be the same array as v. No other two arrays may overlap. `partial_sums` has
+// lars_update_partial_sums(count) doubles. Its contents are undefined before and after the call.
+//
 // Determinism. The result has the same bits for every number of threads. The sums are cut into pieces of a fixed size,
 // and the sums of the pieces are added in order.
 #pragma once

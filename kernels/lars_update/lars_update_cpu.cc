@@ -14,8 +14,8 @@ namespace {
 // The size of a piece, in floats. It decides the order of additions, so it must not depend on the number of threads.
 constexpr int64_t kPiece = 1 << 15;
 
-// If a variable has more than this many floats, its results are stored past the caches. No part of it would still be in
-// a core's caches one step later.
+// If a variable has more than this many floats, its results are stored directly to memory, past the caches. In the
+// caches they would be useless, because no part of them would still be there one step later.
 constexpr int64_t kStreamed = 1 << 17;
 
 const LarsTiles& tiles() { LOWLEVEL_SIMCLR_RETURN_TILES(lars_tiles); }

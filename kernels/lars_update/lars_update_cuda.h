@@ -1,6 +1,7 @@
 // lars_update on a CUDA device: the contract of lars_update.h, but every array and the scalars lie on the device.
 // `adapts` says whether the variable's rank is 2 or more. The bits of the results depend only on the numbers and on
-// `count`, not on where the arrays lie. They may differ from those of the CPU, which adds in another order.
+// `count`, not on where the arrays lie. They may differ from the bits that the CPU computes, because the CPU adds in
+// another order.
 //
 // The launcher only enqueues work on `stream`. It returns null, or one sentence that says why the call failed.
 // `partial_sums` has lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles. It may be null if the variable does

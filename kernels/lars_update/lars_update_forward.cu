@@ -19,7 +19,7 @@
 #include "../cuda/reduce.cuh"
 #include "lars_update_cuda.h"
 
-// Tests set this number low. Then even in a small variable, a block takes several pieces.
+// Tests set this number low, so that a block takes several pieces even of a small variable.
 #ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
 #define LOWLEVEL_SIMCLR_BLOCKS_WANTED 512
 #endif

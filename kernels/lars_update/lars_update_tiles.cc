@@ -1,7 +1,7 @@
 // LARS on the CPU: the two passes over memory. This source is compiled once for each instruction set.
 //
-// What. The pass `sums` reads w and g and adds up w^2 and u^2 in double. The pass `move` reads w, g and v and writes w'
-// and v'.
+// Passes (symbols: lars_update.h). The pass `sums` reads w and g and adds up w^2 and u^2 in double. The pass `move`
+// reads w, g and v and writes w' and v'.
 // Bytes and operations. For each element, the first pass reads 8 bytes. The second pass reads 12 bytes and writes 8.
 // Together they take about 15 operations, so memory is the limit.
 // Traffic. A variable of ResNet-50 has at most 9.4 MB. If w and g are still in the last-level cache for the second

@@ -1,7 +1,7 @@
 // Resize on the CPU: the weights of both axes and the rows between them. The filters are in resize_tiles.cc.
 //
-// Only C++ that is compiled for the oldest processors computes the weights. With fused multiply-add, some would round
-// to another number than Pillow's.
+// This file is compiled only for the baseline instruction set. The other sets have a fused multiply-add, with which
+// some weights would be rounded differently from Pillow's.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -26,7 +26,8 @@ struct Filter {
   ResizeWeights view() const { return {firsts.data(), counts.data(), weights.data(), stride}; }
 };
 
-// Returns the filter that makes `count` pixels of those from `start` to `end` of an axis with `size` pixels.
+// Returns the filter that makes `count` pixels from the part of an axis between `start` and `end`. The axis has `size`
+// pixels.
 Filter make_filter(int64_t size, float start, float end, int64_t count) {
   const double scale = static_cast<double>(end - start) / count;
   const double width = std::max(scale, 1.0);
@@ -63,7 +64,7 @@ struct Rows {
   int64_t stride;
 };
 
-// Filters the rows `first` to `last - 1` of the source along the rows.
+// Filters the rows `first` to `last - 1` of the source in the direction of the rows.
 Rows filter_across(const uint8_t* source, int64_t width, int64_t channels, int64_t first, int64_t last,
                    const Filter& filter, int64_t new_width) {
   const int64_t left = filter.firsts.front(), right = filter.firsts.back() + filter.counts.back();

@@ -21,7 +21,8 @@ using namespace lowlevel_simclr;
 
 constexpr int64_t kLargest = 90;  // pixels a side
 
-// The rounding to bytes after each axis moves a result by half a level each. Weights are rounded by less.
+// After each axis, rounding to a byte changes a result by at most 0.5. The rounding of the weights changes it by less
+// than 0.01.
 constexpr double kTolerance = 1.01;
 
 // Returns the weights of all `size` source pixels for target pixel `place` of `count`.

@@ -1,11 +1,11 @@
-// The two filters of resize. This source is compiled once for each instruction set.
+// The two filters of the resize of image files. This source is compiled once for each instruction set.
 //
-// Both filters add columns of bytes, each times a weight: `down` adds rows of the image, and `across` adds columns of 16
+// Both filters add columns of bytes, each times a weight. `down` adds rows of the image. `across` adds columns of 16
 // rows that were transposed before. So every lane of a vector does useful work, and no sum crosses lanes.
 //
 // Operations. A photograph of 375 x 375 pixels that becomes 256 x 256 has three weights for each target pixel and axis:
-// 0.9 million products along the rows and 0.6 million down the columns. Transposing takes a quarter of an operation for
-// each byte.
+// 0.9 million products along the rows and 0.6 million down the columns. The transposition takes a quarter of an
+// operation for each byte.
 //
 // Traffic. 16 transposed rows take 18 kB. The rows between the two axes take 0.3 MB and stay in the second-level cache.
 #include "resize_tiles.h"
@@ -40,8 +40,8 @@ inline Bytes load(const uint8_t* from) {
 
 inline void store(uint8_t* to, Bytes bytes) { __builtin_memcpy(to, &bytes, sizeof bytes); }
 
-// kLanes sums. GCC 12 makes vectors of a loop over lanes for AVX-512 only. For other instruction sets, bytes are
-// interleaved with zeros.
+// Computes kLanes sums at once. GCC 12 turns a loop over lanes into vector instructions only for AVX-512. For other
+// instruction sets, the code interleaves the bytes with zeros to make them 32 bits wide.
 #ifdef __AVX512F__
 struct Sums {
   int32_t all[kLanes];
@@ -99,7 +99,7 @@ inline void add_lanes(const uint8_t* first, int64_t stride, const int32_t* weigh
   store(to, sums.round());
 }
 
-// Transposes 16 x 16 bytes. Each turn interleaves row i with row i + 8.
+// Transposes 16 x 16 bytes. Each of the four rounds interleaves row i with row i + 8.
 inline void transpose(Bytes (&rows)[kLanes]) {
   for (int turn = 0; turn < 4; ++turn) {
     Bytes next[kLanes];

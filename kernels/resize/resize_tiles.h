@@ -20,7 +20,7 @@ struct ResizeTiles {
   // Writes kResizeRows rows of `count` bytes as `count` columns of kResizeRows bytes, rounded up to whole blocks of
   // kResizeRows columns.
   void (*turn_columns)(const uint8_t* const* rows, int64_t count, uint8_t* columns);
-  // Filters columns of kResizeRows rows into `count` pixels.
+  // Filters columns of kResizeRows bytes (one byte for each row) along the rows. Writes `count` pixels of each row.
   void (*across)(const uint8_t* columns, int64_t channels, const ResizeWeights& filter, int64_t count,
                  uint8_t* to);
   // The inverse of turn_columns. `stride` is at least `count`, rounded up to a multiple of kResizeRows.

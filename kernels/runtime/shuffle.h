@@ -1,5 +1,6 @@
-// LOWLEVEL_SHUFFLE(low, high, mask): a vector with the lanes of low and high that mask names. The lanes of high count
-// from the number of lanes on. Clang has no function for a mask that is a vector, and is only used to look for faults.
+// LOWLEVEL_SHUFFLE(low, high, mask) is a vector of lanes from `low` and `high`. `mask` names a lane for each place:
+// with n lanes, the numbers 0 to n - 1 mean the lanes of `low`, and n to 2 n - 1 those of `high`. Clang has no function
+// for a mask that is a vector, so a loop does the same. Clang is only used for sanitizers and fuzzing.
 #pragma once
 
 #if defined(__clang__)

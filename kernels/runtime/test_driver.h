@@ -1,4 +1,5 @@
-// The main program of a test driver: it checks random cases for some seconds, or the cases that a fuzzer chooses.
+// The main program of a test driver, which runs an op without TensorFlow. It checks random cases for some seconds, or
+// the cases that a fuzzer chooses.
 #pragma once
 
 #include <array>

@@ -14,8 +14,8 @@ namespace {
 
 constexpr int64_t kMostThreads = 1024;
 
-// One call of run(). The Job lies on the caller's stack. It is in the pool's list as long as it has work for further
-// threads.
+// One call of run(). The Job lies on the caller's stack. The pool's list holds it until the caller has found no more
+// work in it.
 struct Job {
   int64_t count;
   ParallelBody body;
