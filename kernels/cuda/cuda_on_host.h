@@ -1,9 +1,12 @@
 // Runs CUDA kernels on the CPU, for tests only. launch.cuh includes this file if the compiler is not nvcc.
+//
 // Each CUDA thread of a block is a fibre: a thread of execution that runs until it hands over to the next fibre by
 // itself. A fibre hands over at __syncthreads, and where the lanes (threads) of a warp exchange values. So every index,
 // mask and barrier of the real source is executed.
+//
 // Three things differ from a GPU. Blocks run one after another. Shared memory is filled with NaN at first. If not all
 // threads reach a barrier, the process ends with a message.
+//
 // Tests can reverse the order of the threads between two barriers (`on_host::reversed`). If this changes a result, a
 // barrier is missing.
 #pragma once

@@ -3,9 +3,11 @@
 //
 // A fragment is the part of a matrix that a warp holds in registers. For lane = 4 g + t, the registers of mma.m16n8k16
 // hold these elements (row, column) (PTX ISA):
+//
 //     C[16][8] of float32:   c0 = (g, 2t)  c1 = (g, 2t+1)  c2 = (g+8, 2t)  c3 = (g+8, 2t+1)
 //     A[16][16] of float16:  a0 = (g, 2t)  a1 = (g+8, 2t)  a2 = (g, 2t+8)  a3 = (g+8, 2t+8)
 //     B[16][8] of float16:   b0 = (2t, g)  b1 = (2t+8, g)
+//
 // A register of A or B holds two numbers. The lower half is the element in this list. The upper half is another
 // element: for A its right neighbour, for B the one below it.
 //

@@ -1,5 +1,6 @@
 // The random parameters of every view (SimCLR, appendix A): the contract of every implementation. A view is a randomly
 // changed version of an image. The parameters are drawn without a stored state.
+//
 // Row r < N has the parameters of the first view of image index[r], and row N + r those of its second view. Every
 // number depends only on (seed, epoch, index, view). The random generator is Philox4x32-10 (Salmon et al. 2011). Its
 // key is the seed's low and high word, and its counter is (epoch, index, view, purpose). One call gives four random
@@ -19,8 +20,10 @@
 //                  jitter they change nothing.
 //     purpose 18   the order of the colour operations, which is number (word0 24) >> 32 of the 24 orders in
 //                  lexicographic order; the sigma of the blur; the brightness shift
+//
 // The frame is the part of the image's array that holds the image, at the upper left. The rest of the array is padding,
 // which no box reaches. Images without padding share one frame, the whole array.
+//
 // Requires 0 <= epoch < 2^32, 0 <= index < 2^32, 1 <= H <= height of the array, 1 <= W <= width of the array, and fewer
 // than 2^15 pixels on each side of the arrays.
 #pragma once

@@ -1,6 +1,7 @@
 // Draws the parameters of views on the CPU. A row (the parameters of one view) takes four to five blocks of the random
 // generator Philox, with about 40 multiplications each, and one or two exponentials. Crops are drawn only until one
 // fits. An implementation with whole arrays has to draw all ten.
+//
 // This file is compiled only for the baseline instruction set. The other sets have a fused multiply-add, which would
 // round differently from the reference.
 #include <algorithm>

@@ -1,5 +1,6 @@
 // Draws the parameters of views on CUDA devices, with one thread for each row (the parameters of one view).
 // draw_view_params_cuda.h has the contract, and draw_view_params.h says how each number is drawn.
+//
 // A row costs five or six Philox blocks and two exponentials in double, and writes 50 bytes. 16,384 rows take less time
 // than the launch of a kernel. As on the host, no product is fused with an addition.
 #include <cmath>

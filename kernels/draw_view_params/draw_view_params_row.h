@@ -1,5 +1,6 @@
 // The code that the host and CUDA devices share to draw one row of the parameters: the random words, the central box,
 // and all fields except the box.
+//
 // No product may be fused with an addition. On the host this needs no special code, because draw_view_params_cpu.cc is
 // compiled for the baseline, which has no such instruction.
 #pragma once

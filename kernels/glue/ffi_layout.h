@@ -1,5 +1,6 @@
 // Every number of XLA's C interface that our handlers depend on: offsets of fields, sizes, and codes. FFI is XLA's
 // foreign function interface. A handler is a function of ours that XLA calls through the FFI.
+//
 // The only header of XLA that this file includes is the C header. So it compiles with the headers of every TensorFlow
 // from 2.18 on. The program bench.report.ffi_releases compiles it with the headers of each release and records the
 // numbers in ffi_releases.h.

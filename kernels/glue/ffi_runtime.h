@@ -1,5 +1,6 @@
 // Registers our handlers with the XLA of the loaded TensorFlow, and receives the calls from it. Both work with any
 // release.
+//
 // The library is compiled with the headers of one release and runs with all releases in ffi_releases.h. Three things
 // differ between releases, and the code behind this header takes care of them: where TensorFlow exports the table of
 // XLA's functions, which version a handler must report, and how large the arguments of two functions are.

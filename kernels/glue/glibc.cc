@@ -5,6 +5,7 @@
 // symbols, which only the library itself sees. Then our own code and the C++ runtime inside the library use these
 // definitions. The functions of the second and the third kind call their old versions in glibc. A test reads the
 // symbols of the finished library (test_build.py).
+//
 // This has one consequence: the code that unwinds the stack finds no frames, so an exception inside the library ends
 // the process. The library itself throws no exceptions. It returns errors as status values, as a C ABI requires.
 #include <pthread.h>

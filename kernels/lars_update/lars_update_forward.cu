@@ -1,17 +1,21 @@
 // LARS on CUDA devices. Contract: lars_update_cuda.h. Formula: lars_update.h.
+//
 // Mapping. A variable is cut into pieces of 2048 floats. The variable has several blocks of 256 threads. They take the
 // pieces one after another: block 0 the first piece, block 1 the second, and so on, then block 0 again. In a piece, a
 // thread loads two groups of four neighbours, 16 bytes each. The kernel `add_squares` writes one pair of sums for each
 // block. In the kernel `move_weights`, every block adds all pairs of its variable in one fixed order. It computes the
 // trust ratio from them and updates the weights of its pieces. A variable that does not adapt (lars_update.h) needs
 // only the second kernel. A variable has no more blocks than a large GPU runs at once, so there are few pairs.
+//
 // Many variables share a launch, because a small variable of a ResNet takes less time than a launch. A launch takes as
 // many variables as fit in 4 KiB of kernel parameters. A block finds its variable by binary search. The results of a
 // variable do not depend on the other variables of the launch.
+//
 // Bytes and operations. For each element, the first kernel reads 8 bytes. The second kernel reads 12 bytes and writes
 // 8. Together they take about 15 operations, four of them in double. Memory is the limit: on an H200, the update of a
 // single variable of some millions of floats reaches nine tenths of the bandwidth of a copy (docs/gpu.md). On a large
 // GPU, the second kernel may find in the L2 cache what the first kernel read.
+//
 // Compiled but not run: four groups for each thread instead of two. A thread then needs 1.5 times as many registers. So
 // fewer threads fit on a multiprocessor, and together they wait for no more bytes at a time than before.
 #include <cmath>

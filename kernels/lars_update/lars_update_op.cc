@@ -5,6 +5,7 @@
 //         -> new_weight, new_velocity
 //
 // All arrays are float, except that the gradient may be bfloat16. All arrays have one shape.
+//
 // new_weight takes the memory of a float gradient if nothing else reads that gradient, as in a training step. The
 // weights are never changed in place. So if something else still reads them, for example a snapshot, their values do
 // not change.

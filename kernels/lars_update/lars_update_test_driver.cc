@@ -1,11 +1,13 @@
 // Runs the LARS kernels outside TensorFlow, for sanitizers, fuzzing and emulators. This program is not part of the
 // library.
+//
 // Sizes, types, magnitudes and settings are random. Every array lies in a block of memory of exactly its size, so that
 // AddressSanitizer notices an access past its end. The results are compared with a plain computation in double. They
 // are also compared, bit for bit, with a second run, which uses one thread and writes in place. Several threads call
 // the kernels at the same time, for ThreadSanitizer.
 //
 //     lars_update_test_driver [seconds] [seed]        exits with 0 if it found nothing wrong
+//
 // With -DLOWLEVEL_SIMCLR_FUZZER, this file becomes a libFuzzer target. The bytes of the fuzzer's input describe the
 // case.
 #include <atomic>

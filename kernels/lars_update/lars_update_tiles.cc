@@ -2,8 +2,10 @@
 //
 // Passes (symbols: lars_update.h). The pass `sums` reads w and g and adds up w^2 and u^2 in double. The pass `move`
 // reads w, g and v and writes w' and v'.
+//
 // Bytes and operations. For each element, the first pass reads 8 bytes. The second pass reads 12 bytes and writes 8.
 // Together they take about 15 operations, so memory is the limit.
+//
 // Traffic. A variable of ResNet-50 has at most 9.4 MB. If w and g are still in the last-level cache for the second
 // pass, only five passes over an array of this size reach memory: reading w, g and v, and writing w' and v'. v' lies in
 // new memory. A normal store would first read that memory, which is a sixth pass. So `move_streamed` stores v' past the

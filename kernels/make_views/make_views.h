@@ -1,6 +1,8 @@
 // Makes two views (randomly changed versions) of every image (SimCLR, appendix A): the contract of every
 // implementation.
+//
 // View number r is made from image number r mod N with row r of the parameters. These are the steps, in this order:
+//
 //     crop     takes the pixels of the box, and no others, and resizes them to S x S: bilinear with half-pixel
 //              centres. In each direction, view pixel i = sum_j w_ij box pixel j, where w_ij is proportional to
 //                  max(0, 1 - |(j + 1/2) - (i + 1/2) length/S| / max(length/S, 1)),   and sum_j w_ij = 1
@@ -18,8 +20,10 @@
 //              the weight exp(-k^2 / 2 sigma^2), divided by the sum of all weights, with |k| <= taps / 2. taps is
 //              S / 10 rounded up to an odd number. Beyond its edge, the view is mirrored at its outermost pixels.
 //     scaling  (x - mean_c) inverse_std_c, rounded once to the type of the views
+//
 // A pixel v of a uint8 image counts as v/255, and one of a uint16 image as v/65535. All arithmetic is float or double.
 // The weights of the crop are exact except for one rounding.
+//
 // Faults. A box must hold at least one pixel and lie inside the image. Grey, a saturation other than 1 and a hue other
 // than 0 need 3 channels. `make_views` must be called with valid parameters only. On the host, call `make_views_fault`
 // (make_views_fault.h) first. On a device, the parameters cannot be checked before the kernel runs. There, every pixel
@@ -28,6 +32,7 @@
 // Ownership. The caller owns every array. `workspace` has make_views_workspace_bytes(...) bytes, aligned to 64. Its
 // contents are undefined before and after the call. The workspace has room for a few views for each thread. The
 // function allocates no other memory.
+//
 // Determinism. The results have the same bits for every number of threads and every ParallelFor. Each view is made by
 // one thread. It depends only on its own image and parameters, not on its place in the batch. Results of different
 // instruction sets differ by rounding.

@@ -1,5 +1,6 @@
 // Views on the CPU: the memory, the weights of the crop, and which thread makes which view. The work on pixels is in
 // make_views_tiles.cc.
+//
 // Both views of an image are made by the same thread, one after the other, so that the image is still in its core's
 // cache. A thread that is ready takes the next image from a counter that all threads share. A view does not depend on
 // the thread that makes it.

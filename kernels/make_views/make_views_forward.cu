@@ -1,18 +1,23 @@
 // Makes views on CUDA devices. Contract: make_views_cuda.h. Formulas: make_views.h.
+//
 // Mapping. A block makes one view at a time. A warp makes tiles of the view with 32 columns and 8 lines. A lane makes
 // the 8 pixels of one column of a tile, and keeps them in registers from the crop to the output. If two lines of the
 // view need the same line of the image, the lane reads it once.
+//
 // A view of up to 32 x 32 pixels has one tile for each of 4 warps. Its pixels stay in registers all the time. The means
 // of the channels, which the contrast needs, then cost only a sum over the block.
 //
 // The tiles of a larger view do not fit in registers together. For each contrast, the kernel crops the view once to get
 // the means, and then crops it again. That is cheaper than to store and load the pixels.
+//
 // Only a blur needs the pixels of other threads. For a blur, the view lies in shared memory if it fits there. Otherwise
 // it lies in a slot of the workspace. The number of blocks is fixed, and each block has one slot. So there are few
 // slots, and as many as possible stay in the L2 cache.
+//
 // To write a tile, a warp first puts it into its own part of shared memory, and from there stores 16 bytes at a time.
 // One warp reads the parameters of the view and chooses its steps, once for the whole view. So the loops over pixels do
 // not branch on the parameters for each pixel.
+//
 // Speed. With 32 x 32 pixels and bfloat16, the kernel reads 3,072 bytes of the image for a view (for the second view
 // from the L2 cache) and writes 6,144 bytes. The limit is not memory, but the rate at which the GPU issues
 // instructions: 32,768 views take 0.26 ms on an H200. An earlier kernel took 2.30 ms (docs/gpu.md). It had blocks of

@@ -4,16 +4,22 @@
 // their channels interleaved. It takes one vector of columns at a time, for as many lines of the view as a vector has
 // lanes. Then it transposes that square block in registers. So the second direction, too, is a sum of whole vectors and
 // needs no gather. At the end, a transposed block of (x, channel) rows has the layout of the finished view.
+//
 // Memory. A view of 32 x 32 pixels takes 12 KiB, so everything stays in the first-level cache. A view of 224 x 224
 // pixels takes 600 KiB, which fit in the second-level cache.
+//
 // Colour. All operations run on one strip of a few thousand numbers before the next strip follows. So one pass over a
 // large view serves all operations up to the next contrast. A contrast first needs the mean of the whole view.
+//
 // Hue. The hue operation turns the colours about the circle of hues by one angle. It does not compute the hue of a
+//
 //     pixel. Let (r, g, b) be the pure colour at this angle: one of the three is 1, one is 0, and `middle` is the
 //     third. Let (R, G, B) be the pixel, V and m its largest and smallest channel, and C = V - m. Red becomes V - t
 //     with t = clip((1 - 2r) R + (1 - 2b) G + (1 - 2g) B + middle V - (1 - middle) m, 0, C).
+//
 // The formulas of green and blue are the same with the letters R, G, B exchanged in a circle. The formula is linear in
 // each sixth of the circle, and neighbouring sixths agree where they meet.
+//
 // Padding. The lanes after the last line hold a copy of the last line. They take part in the computation, but are
 // neither summed nor stored.
 #include "make_views_tiles.h"

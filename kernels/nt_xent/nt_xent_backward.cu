@@ -1,5 +1,5 @@
 // The backward pass of NT-Xent on CUDA devices from sm_80 on: dz and dtemperature. Contract: nt_xent_cuda.h. Formula:
-// nt_xent.h. nt_xent_tiles.cuh explains how a block goes through its tiles.
+// nt_xent.h. nt_xent_tiles.cuh explains how a block goes through its tiles (blocks of the matrix of dots <x_i, x_j>).
 #include <cfloat>
 #include <cmath>
 
@@ -146,7 +146,7 @@ __global__ void finish_backward(Problem<Kind> p, FinishArguments<Kind> f) {
   if (lane == 0) f.along[own] = along;
 }
 
-// Adds up what each own row contributes to dtemperature. One block does this in one fixed order.
+// Adds up the contributions of the own rows to dtemperature. One block does this in one fixed order.
 template <typename Kind>
 __global__ void finish_temperature(Problem<Kind> p, const double* along, const typename Kind::Sum* largest,
                                    double* dtemperature) {

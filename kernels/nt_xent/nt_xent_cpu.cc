@@ -1,12 +1,16 @@
-// NT-Xent on the CPU: memory, the schedule of the work, and the scalar work at the end of both passes. The tiles are in
-// nt_xent_tiles.cc.
+// NT-Xent on the CPU: memory, the schedule of the work, and the scalar work at the end of both passes. The code for
+// tiles (small blocks of the matrix of similarities) is in nt_xent_tiles.cc.
+//
 // The rows are cut into blocks of 96 rows, and the blocks are put into at most 64 groups. This depends only on the size
 // of the problem.
-// Symmetric form. Each pair of groups is one step, and this step adds to the sums of the rows of both groups.
-// OrderedSteps makes sure that no two steps use the same group at the same time, and that each group gets its sums in
-// one fixed order. The first step of a group packs the group, and the last one computes its results. So a call needs
-// only one parallel region.
-// Rectangular form. First all columns are packed. Then each block of own rows goes through all columns by itself.
+//
+// Symmetric form (one device has all rows). Each pair of groups is one step, and this step adds to the sums of the rows
+// of both groups. OrderedSteps makes sure that no two steps use the same group at the same time, and that each group
+// gets its sums in one fixed order. The first step of a group packs the group, and the last one computes its results.
+// So a call needs only one parallel region.
+//
+// Rectangular form (a replica has only its own rows). First all columns are packed. Then each block of own rows goes
+// through all columns by itself.
 #include <cmath>
 #include <cstring>
 #include <vector>

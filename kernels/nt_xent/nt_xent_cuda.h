@@ -1,14 +1,18 @@
 // NT-Xent on a CUDA device: the contract of nt_xent.h, with these differences.
+//
 // Every array lies on the device. The scalars temperature and first_pair lie there too, because XLA keeps them there.
 // first_pair is null if this device owns all pairs.
-// A launcher only enqueues work on `stream` and never waits. So it cannot read the scalars and refuse wrong ones. If
-// the temperature is not positive and finite, or if own pairs lie outside 0 .. N-1, every result is NaN.
+//
+// A launcher only enqueues work on `stream` and never waits. So it cannot read the scalars, and cannot refuse wrong
+// ones. If the temperature is not positive and finite, or if own pairs lie outside 0 .. N-1, every result is NaN.
 //
 // Every launcher returns null, or one sentence that says why the call failed. `type` is a DataType.
+//
 // Workspace. It must be aligned to 16 bytes. It holds three things. The first is x, a packed copy of z
-// (nt_xent_products.cuh) with d rounded up to a multiple of 16. The second is an array (2N, 4) of Sum. The third are
-// partial sums for as many blocks of 64 rows as the own rows fill, and for at most 512 blocks more. In all, that is O(N
-// d).
+// (nt_xent_products.cuh) with d rounded up to a multiple of 16. The second is an array (2N, 4) of Sum. The third is an
+// array of partial sums for as many blocks of 64 rows as the own rows fill, and for at most 512 blocks more. In all,
+// the workspace has O(N d) bytes.
+//
 // Determinism. On one kind of device, the results have the same bits every time. How the work is cut depends only on
 // the size of the problem. No sum depends on the order in which blocks run, and there are no atomics.
 #pragma once

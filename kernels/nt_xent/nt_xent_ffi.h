@@ -1,4 +1,5 @@
-// What NT-Xent's XLA FFI handlers on the host and on CUDA share: the arrays of a call, and the checks of its shapes.
+// Code that the XLA FFI handlers of NT-Xent on the host and on CUDA share: the arrays of a call, and the checks of
+// their shapes.
 #pragma once
 
 #include <cstdint>

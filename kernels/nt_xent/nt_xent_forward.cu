@@ -1,5 +1,6 @@
 // The forward pass of NT-Xent on CUDA devices from sm_80 on: loss, normaliser and top1. Contract: nt_xent_cuda.h.
-// Formula: nt_xent.h. nt_xent_tiles.cuh explains how a block goes through its tiles.
+// Formula: nt_xent.h. nt_xent_tiles.cuh explains how a block goes through its tiles (blocks of the matrix of dots <x_i,
+// x_j>).
 #include <cfloat>
 #include <cmath>
 

@@ -1,6 +1,6 @@
 // NT-Xent on CUDA: packs z into x for both passes, and computes the size of their workspace. Contract: nt_xent_cuda.h.
-// x_i = z_i 2^e, with an exponent e that brings |x_i| near a fixed power of two, and scale_i = 1/|x_i|. The tiles
-// compute the dots <x_i, x_j>. From these follow <u_i, u_j> = <x_i, x_j> scale_i scale_j, in float32.
+// A packed row is x_i = z_i 2^e, with an exponent e that brings |x_i| near a fixed power of two. scale_i is 1/|x_i|.
+// The tiles compute the dots <x_i, x_j>. From these follow <u_i, u_j> = <x_i, x_j> scale_i scale_j, in float32.
 // nt_xent_products.cuh says how x is stored.
 #include <cfloat>
 #include <cmath>

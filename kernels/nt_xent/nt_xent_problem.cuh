@@ -1,5 +1,6 @@
-// NT-Xent on CUDA: the arguments of the kernels (the "problem"). For the host also its sizes, its memory and the
-// reasons to refuse a call.
+// NT-Xent on CUDA: the arguments of the kernels (the "problem"). This file also has the code that runs on the host:
+// sizes, memory, and the reasons to refuse a call.
+//
 // The columns are cut into shares, so that there are about kBlocksWanted blocks. Each block writes the partial results
 // of its share to a separate place. A last kernel adds them in the order of the columns.
 #pragma once
@@ -12,7 +13,7 @@
 #include "nt_xent.h"
 #include "nt_xent_products.cuh"
 
-// Tests set this number low. Then even in a small problem, a block goes through several tiles.
+// Tests set this number low, so that a block goes through several tiles even in a small problem.
 #ifndef LOWLEVEL_SIMCLR_BLOCKS_WANTED
 #define LOWLEVEL_SIMCLR_BLOCKS_WANTED 256
 #endif
@@ -84,8 +85,8 @@ __host__ __device__ __forceinline__ int64_t positive_of(int64_t row, int64_t pai
   return row < pairs ? row + pairs : row - pairs;
 }
 
-// Returns the first tile of a share. The columns have T tiles and S shares. Share s holds the tiles from s T / S on and
-// before (s + 1) T / S.
+// Returns the first tile of a share. With T tiles and S shares of the columns, share s holds the tiles from s T / S to
+// (s + 1) T / S - 1.
 __host__ __device__ __forceinline__ int64_t first_tile(int64_t share, int64_t shares, int64_t rows) {
   return share * divide_up(rows, kTile) / shares;
 }

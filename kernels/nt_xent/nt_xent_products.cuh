@@ -5,12 +5,14 @@
 // - float32: a packed row is two rows of float16, a high piece and a low piece, whose sum is the number. The product of
 //   two low pieces is so small that it is left out.
 // - float64: a packed row is the row itself, and the products are plain fused multiply-adds.
+//
 // All types except float64 use the instruction mma.m16n8k16, whose products are exact and whose sums are float32. The
 // weights W are split into two float16 numbers as well, because a single float16 would be wrong by 2^-11.
+//
 // The hardware truncates its float32 sums. So a chain of products ends after one panel or one tile, and its result is
 // added with rounding, small products first. Both passes add the panels of a dot in the same order, so a dot has the
-// same bits in both. Therefore, if one column has all the weight of a row, exp(s_ij - lse_i) with lse_i = log sum exp
-// s_ik is exactly 1.
+// same bits in both. Therefore, if one column j has all the weight of row i, its weight exp(s_ij - lse_i), where lse_i
+// is log sum exp s_ik, is exactly 1.
 #pragma once
 
 #include <cmath>
@@ -126,8 +128,8 @@ struct HalfRows {
     }
   }
 
-  // Moves the leading bits of two fragments into one float16 fragment of depth 16. The rest of each number stays in the
-  // two fragments.
+  // Moves the leading bits of the numbers in two fragments into one float16 fragment of depth 16. The remaining bits of
+  // each number stay in the two fragments.
   static __device__ __forceinline__ void split_off(float (&left)[4], float (&right)[4], uint32_t (&a)[4]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -164,7 +166,7 @@ struct DoubleRows {
     }
   }
 
-  // The weights of a row are spread over four lanes. Each lane gets the weights of the others from them.
+  // The weights of a row are spread over four lanes. Each lane gets the weights of the other three lanes from them.
   static __device__ __forceinline__ void apply(double (&w)[kFragments][4], const double* columns, int,
                                                double (&sums)[kPanel / 8][4]) {
     const int lane = threadIdx.x % kWarp, t = lane % 4;

@@ -1,24 +1,28 @@
 // Tiles of NT-Xent on the CPU. This source is compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
-// What. A dot is a product <u_i, u_j>. The matrix of all dots is never stored. A tile of kTileRows x panel dots is
-// added up in registers over all of d. Then the exponentials of its dots are used at once. The forward pass sums them
-// along rows and, in the symmetric form, also along columns. The backward pass turns them into weights W_ij = E_ij
-// (c_i/r_i + c_j/r_j), where E_ij is the exponential. At any time, one block of 96 x 96 weights lies in the cache. For
-// a block with rows I and columns J, two small products add W u_J to the sums of the rows, and W^T u_I to the sums of
-// the columns.
+//
+// Method. A dot is a product <u_i, u_j>. The matrix of all dots is never stored. A tile is a block of kTileRows x panel
+// dots, which are added up in registers over all of d. Then the exponentials of these dots are used at once. The
+// forward pass sums them along rows and, in the symmetric form, also along columns. The backward pass turns them into
+// weights W_ij = E_ij (c_i/r_i + c_j/r_j), where E_ij is the exponential. At any time, one block of 96 x 96 weights
+// lies in the cache. For a block with rows I and columns J, two small products add W u_J to the sums of the rows, and
+// W^T u_I to the sums of the columns.
+//
 // Mapping. A tile has two vectors of columns, and as many rows as fit in the registers: 12 x 32 floats with AVX-512, 6
 // x 16 with AVX2, 6 x 8 at baseline, 12 x 8 with NEON. Two packed copies of u are enough for all three products. For
 // the dots, the left factor is broadcast element by element from the copy `panelled` (u, cut into panels of columns),
 // and the right factor is read as vectors from the copy `transposed`. The two products with W read `panelled` as
 // vectors.
+//
 // Bytes and operations. In the symmetric form, the matrix has (2N)^2/2 elements to compute. For each of them, the
 // forward pass takes 2 d operations and the backward pass 6 d. One panel of the right factor (panel * d elements) stays
 // in the first-level cache while the 96 rows of a block are multiplied with it. So a block reads about 4 * 96 d
-// elements for 3 * 2 * 96^2 d operations. Besides, each vector of exponentials takes about 20 vector instructions.
-// Some dots do not count, such as those of a row with itself. Masks leave them out by comparing indices. Only tiles
-// that touch the diagonal, the positives or an edge of the matrix need masks.
+// elements for 3 * 2 * 96^2 d operations. In addition, each vector of exponentials takes about 20 vector instructions.
+// Some dots do not count, such as the dot of a row with itself. Masks, which compare indices, leave them out. Only
+// tiles that touch the diagonal, the positives or an edge of the matrix need masks.
+//
 // Tried and not kept: masks in the function that computes a tile. Masks index the tile. If a function indexes a tile
-// anywhere, the compiler keeps the tile in memory, not in registers, everywhere in that function. Besides, the
-// compilation for AVX-512 then took 33 s instead of 9 s.
+// anywhere, the compiler keeps the tile in memory, not in registers, everywhere in that function. The compilation for
+// AVX-512 also took 33 s instead of 9 s.
 #include "nt_xent_tiles.h"
 
 #include "../runtime/vectors.h"
@@ -43,8 +47,8 @@ constexpr int kLanes = Lanes<Real>::kCount;
 template <typename Real>
 constexpr int kPanel = 2 * kLanes<Real>;
 
-// Stands for "this dot does not count". It is far below every dot. With the online maximum (for temperature < 1/32),
-// its exponential is therefore negligible beside that of any real dot.
+// This value means "this dot does not count". It is far below every dot. So with the online maximum (for temperature <
+// 1/32), its exponential is negligible beside that of any real dot.
 constexpr int kNoDot = -4;
 
 static_assert(kBlock % kTileRows == 0, "blocks are cut into whole tiles");
@@ -359,8 +363,8 @@ void forward(const ForwardArguments<Real>& f, RowBlock rows, int64_t column_begi
 
 // ---- Backward
 
-// Returns W_ij = E_ij (c_i/r_i + c_j/r_j) for one row and a vector of columns. If kOnline is set, each r has its own
-// shift.
+// Returns W_ij = E_ij (c_i/r_i + c_j/r_j) for one row and a vector of columns. If kOnline is set, r_i and r_j have
+// different shifts.
 template <typename Real, bool kOnline>
 LOWLEVEL_INLINE Vector<Real> weights_of(const BackwardArguments<Real>& b, Vector<Real> dots_of_row,
                                         int64_t row, int64_t column) {

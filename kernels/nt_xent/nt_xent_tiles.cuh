@@ -1,22 +1,32 @@
 // NT-Xent on CUDA: how a block goes through its tiles of dots. A dot is a product <x_i, x_j> of two packed rows. The
 // forward and the backward pass both use this file.
+//
 // Mapping. A warp has 16 rows. A block has 128 rows, or 64 in float32 and float64. A block goes through its share of
-//     the columns in tiles of 64 columns, and through d in panels of kPanel: forward:  tile of dots -> sum of
-//     exponentials, largest dot, the dot with the positive backward: tile of dots -> W_ij -> sums_i += W_ij u_j
+// the columns in tiles of 64 columns, and through d in panels of kPanel:
+//
+//     forward:   tile of dots -> sum of exponentials, largest dot, the dot with the positive
+//     backward:  tile of dots -> W_ij -> sums_i += W_ij u_j
+//
 // A tile never leaves the registers. In the backward pass, the product that adds to the sums takes W directly from its
-// registers. While a block works on a tile, the next tile is copied to shared memory, if the rows are stored as float16
-// ("half rows").
+// registers. If the rows are stored as float16 ("half rows"), the next tile is copied to shared memory while a block
+// works on the current one.
+//
 // Operations, with F = 2 (2N)^2 d. The forward pass takes F. The backward pass takes F for the dots and F for the
 // product with W. It takes F more for every panel of d beyond the first. If numbers are split into two pieces, a
 // product takes more operations. With half types, the product with W counts twice, because W is two pieces. In float32
-// it counts three times, and so do all other products. Bytes. Each block of 128 rows reads all of x once. x comes from
-// the L2 cache as long as it fits there. Other instructions. Besides the products, a pair of rows takes about 10
-// instructions in the forward pass and 20 in the backward pass. Most tiles do not compare the numbers of columns. Only
-// a tile does so that holds a row's own column, its positive or the last column. Not used: the symmetry of the matrix.
-// In the backward pass, a tile that is used for its rows and its columns would add to the rows of other blocks. That
-// needs float atomics or 2N/64 copies of dz, and saves only F/2 of 3F. In the forward pass it would save half, but
-// needs a second reduction and (2N)^2/64 partial sums. There is another reason. If each row computes all its dots
-// itself, equal rows get dots with the same bits, even with split products. top1 needs this.
+// all products, this one included, count three times.
+//
+// Bytes. Each block of 128 rows reads all of x once. x comes from the L2 cache as long as it fits there.
+//
+// Other instructions. Besides the products, a pair of rows takes about 10 instructions in the forward pass and 20 in
+// the backward pass. Only special tiles compare the numbers of columns: those that hold a row's own column, a row's
+// positive or the last column. Most tiles are not special.
+//
+// Not used: the symmetry of the matrix. In the backward pass, a tile that is used for its rows and its columns would
+// add to the rows of other blocks. That needs float atomics or 2N/64 copies of dz, and saves only F/2 of 3F. In the
+// forward pass it would save half, but needs a second reduction and (2N)^2/64 partial sums. There is another reason. If
+// each row computes all its dots itself, equal rows get dots with the same bits, even with split products. top1 needs
+// this.
 //
 // Speed: 0.37 ms for both passes on an H200 with N = 4096, d = 128, bfloat16 (docs/gpu.md). Not tried yet: wgmma.
 #pragma once
@@ -41,8 +51,8 @@ static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) % 16 == 0 && sizeof(Shared<
 static_assert(sizeof(Shared<HalfRows<Bfloat16Bits>>) <= 80 * 1024, "two blocks fit the 164 KB of sm_80");
 static_assert(sizeof(Shared<HalfRows<float>>) <= 160 * 1024, "one block fits the 164 KB of sm_80");
 
-// Starts to copy one panel of `kCount` rows of x, which is the columns from panel kPanel on and before (panel + 1)
-// kPanel, one piece after another. Places without a row or a column become 0.
+// Starts to copy one panel of `kCount` rows of x, one piece after another. The panel holds the columns from panel *
+// kPanel to (panel + 1) * kPanel - 1. Places without a row or a column become 0.
 template <typename Kind, int kCount, typename RowOf>
 __device__ __forceinline__ void load_panel(const Problem<Kind>& p, int panel, RowOf row_of_index,
                                            typename Kind::Packed* to) {

@@ -82,8 +82,8 @@ struct NtXentTiles {
   // `pack` reads it. Rows after the last one become 0.
   void (*normalise_and_pack)(const PackArguments<Real>&, int64_t begin, int64_t end);
   void (*pack)(const PackArguments<Real>&, int64_t begin, int64_t end);
-  // Adds the dots of `rows` with the columns to the results so far. The columns begin at a multiple of kBlock. In the
-  // symmetric form they may also begin at the first row of the block.
+  // Computes the dots of `rows` with the columns, and adds them to the results so far. The columns begin at a multiple
+  // of kBlock. In the symmetric form they may also begin at the first row of the block.
   void (*forward)(const ForwardArguments<Real>&, RowBlock rows, int64_t column_begin, int64_t column_end,
                   Real* scratch);
   // Adds W u to the sums of the rows and, in the symmetric form, W^T u to the sums of the columns. There are at most

@@ -1,6 +1,7 @@
 // NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. Their arguments and
 // results are in the order of nt_xent_op.cc. In XLA the shapes of the results are known, so they give the number of own
 // rows.
+//
 // The handlers do not use XLA's thread pool. Like the TensorFlow ops, they use our own threads (thread_pool.h), so both
 // give the same bits at the same speed.
 #include "../runtime/thread_pool.h"

@@ -1,10 +1,12 @@
 // Runs the resize of image files outside TensorFlow, for sanitizers, fuzzing and emulators. This program is not part of
 // the library.
+//
 // Sizes, boxes and pixels are random. Every array lies in a block of memory of exactly its size, so that
 // AddressSanitizer notices an access past its end. The results are compared with a plain computation in double, and bit
 // for bit with a second run.
 //
 //     resize_test_driver [seconds] [seed]        exits with 0 if it found nothing wrong
+//
 // With -DLOWLEVEL_SIMCLR_FUZZER, this file becomes a libFuzzer target.
 #include <algorithm>
 #include <array>

@@ -1,8 +1,10 @@
 // FloatMode sets the floating-point mode that the kernels need. It does so on the thread that creates the object, as
 // long as the object lives.
+//
 // On some of its threads, TensorFlow sets a mode in which subnormal numbers (the smallest ones) count as zero, and on
 // others it does not. A new thread inherits the mode of the thread that starts it. So without FloatMode, results would
 // depend on which thread computes them.
+//
 // In the mode of FloatMode, subnormal numbers count as zero. This is fast. Otherwise, on some processors, an operation
 // on a subnormal number takes a hundred cycles.
 #pragma once

@@ -1,4 +1,5 @@
 // The instruction set that the kernels use on this processor.
+//
 // Kernels are compiled once for each instruction set, and one of these versions is chosen at run time. For tests, the
 // environment variable LOWLEVEL_SIMCLR_ISA (avx512, avx2 or baseline) asks for a set below the best one of the
 // processor. If the processor does not have the set that was asked for, the kernels use the best one that it has. On

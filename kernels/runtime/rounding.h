@@ -1,4 +1,5 @@
 // Rounding up, for integers that are not negative.
+//
 // X_tiles.cc must not use these functions, because it is compiled once for each instruction set. If several object
 // files have the same inline function, the linker keeps only one version of it. That could be the one with AVX-512
 // code, which then runs on every processor (vectors.h).

@@ -1,4 +1,5 @@
 // Vectors of the instruction set that a file is compiled for, written with GCC's vector extensions.
+//
 // X_tiles.cc includes this file and is compiled once for each instruction set. If several object files have the same
 // inline function, the linker keeps only one version of it. That could be AVX-512 code, which then also runs on
 // processors without AVX-512. Therefore everything here has internal linkage, and nothing here uses a template of the

@@ -1,4 +1,5 @@
 // Workspace cuts the arrays of one call out of one block of memory, and computes how large this block must be.
+//
 // A kernel takes all its arrays in one function. If the base is null, this function only adds up the sizes. So the size
 // that the caller allocates always agrees with the places that the kernel uses:
 //
