@@ -24,10 +24,10 @@
 // A pixel v of a uint8 image counts as v/255, and one of a uint16 image as v/65535. All arithmetic is float or double.
 // The weights of the crop are exact except for one rounding.
 //
-// Faults. A box must hold at least one pixel and lie inside the image. Grey, a saturation other than 1 and a hue other
-// than 0 need 3 channels. `make_views` must be called with valid parameters only. On the host, call `make_views_fault`
-// (make_views_fault.h) first. On a device, the parameters cannot be checked before the kernel runs. There, every pixel
-// of a view with invalid parameters becomes NaN, and the kernel reads nothing outside the image.
+// Invalid parameters. A box must hold at least one pixel and lie inside the image. Grey, a saturation other than 1 and
+// a hue other than 0 need 3 channels. `make_views` must be called with valid parameters only. On the host, call
+// `make_views_fault` (make_views_fault.h) first. On a device, the parameters cannot be checked before the kernel runs.
+// There, every pixel of a view with invalid parameters becomes NaN, and the kernel reads nothing outside the image.
 //
 // Ownership. The caller owns every array. `workspace` has make_views_workspace_bytes(...) bytes, aligned to 64. Its
 // contents are undefined before and after the call. The workspace has room for a few views for each thread. The

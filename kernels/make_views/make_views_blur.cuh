@@ -10,8 +10,8 @@
 namespace lowlevel_simclr {
 namespace make_views_cuda {
 
-// Writes the weights of the Gaussian at the distances 0 to `radius`. One warp calls this function. In float, a weight w
-// has a relative error of about |log w| roundings.
+// Writes the weights of the Gaussian at the distances 0 to `radius`. One warp calls this function. In float, the
+// relative error of a weight w is about |log w| rounding errors.
 __device__ inline void fill_gaussian(float sigma, int radius, float* weight) {
   const int lane = threadIdx.x % kWarp;
   const auto share = [sigma](int k) {
@@ -31,7 +31,8 @@ __device__ __forceinline__ int mirrored(int place, int size) {
   return place < size ? place : 2 * (size - 1) - place;
 }
 
-// Blurs a tile in one direction, down or across. `from` is the view, (S, S, channels).
+// Blurs a tile (the part of a view that one warp makes) in one direction, down or across. `from` is the view, (S, S,
+// channels).
 template <bool kDown, int kChannels>
 __device__ __forceinline__ void blur_tile(const Problem& p, const Tile& tile, const float* weight,
                                           const float* from, float (&x)[kRows][kChannels]) {

@@ -56,8 +56,8 @@ __device__ __forceinline__ void affine(float factor, const float (&shift)[kMostC
 __device__ __forceinline__ float largest_of(const float (&x)[3]) { return fmaxf(x[0], fmaxf(x[1], x[2])); }
 __device__ __forceinline__ float least_of(const float (&x)[3]) { return fminf(x[0], fminf(x[1], x[2])); }
 
-// If clip is set, g is at most V / C (make_views.h). This matters only if g > 1. For a grey pixel C is 0, so V / C is
-// infinite or NaN, and then it has no effect.
+// If clip is set, the factor g is limited to V / C (make_views.h). This matters only if g > 1. For a grey pixel C is 0,
+// so V / C is infinite or NaN, and the limit has no effect.
 template <Clip kClip, bool kBounded>
 __device__ __forceinline__ void saturate(float asked, float (&x)[kRows][3]) {
 #pragma unroll
@@ -112,7 +112,7 @@ __device__ __forceinline__ void run_step(const Recipe& v, const Step& step, floa
   run_clipped<kNanStays>(step, x);
 }
 
-// Clips before the first step, if the recipe asks for that.
+// Clips before the first step, if the recipe (the list of steps for the view) asks for that.
 template <int kChannels>
 __device__ __forceinline__ void clip_first(const Recipe& v, float (&x)[kRows][kChannels]) {
   const float nothing[kMostChannels] = {};

@@ -1,5 +1,5 @@
-// Views on the CPU: the memory, the weights of the crop, and which thread makes which view. The work on pixels is in
-// make_views_tiles.cc.
+// Views on the CPU: the memory, the weights of the crop, and which thread makes which view. The computation of the
+// pixels is in make_views_tiles.cc.
 //
 // Both views of an image are made by the same thread, one after the other, so that the image is still in its core's
 // cache. A thread that is ready takes the next image from a counter that all threads share. A view does not depend on
@@ -22,10 +22,10 @@ namespace {
 // ---- Constants
 
 constexpr int64_t kMostWorkers = 256;
-// If all views together have more bytes than this, they are stored past the caches, because they would leave the caches
-// before they are read.
+// If all views together have more bytes than this, they are stored directly to memory, past the caches. In the caches,
+// they would be replaced before anything reads them.
 constexpr int64_t kStreamed = 4 << 20;
-// If all views together have fewer pixels than this, waking a second thread takes longer than it saves.
+// If all views together have fewer pixels than this, waking a second thread takes more time than the thread saves.
 constexpr int64_t kPixelsOfOneThread = 16384;
 
 const MakeViewsTiles& tiles() { LOWLEVEL_SIMCLR_RETURN_TILES(make_views_tiles); }

@@ -1,4 +1,5 @@
-// Views on CUDA: the crop. It computes a tile of a view from the box in its image.
+// Views on CUDA: the crop. It computes a tile (the part of a view that one warp makes) from the view's box in its
+// image.
 // The weights of the crop are integers divided by their sum. For view pixel i, box pixel j has the integer weight
 // max(0, 2M - |(2j+1) S - (2i+1) length|) with M = max(length, S).
 #pragma once
@@ -54,8 +55,8 @@ __device__ __forceinline__ float full_scale() {
   return sizeof(Pixel) == 1 ? 255.0f : sizeof(Pixel) == 2 ? 65535.0f : 1.0f;
 }
 
-// Pixels of images with integers are never NaN, and can exceed 1 only by rounding. So they can be clipped in the way
-// that costs nothing, and the clip corrects only this rounding.
+// If the pixels of the images are integers, the result is never NaN, and can exceed 1 only by rounding. So this
+// function clips it in the way that costs nothing, which corrects only this rounding.
 template <typename Pixel>
 __device__ __forceinline__ float repaired(float x) {
   return sizeof(Pixel) < sizeof(float) ? saturated(x) : x;

@@ -6,8 +6,10 @@
 // the order of that struct.
 //
 // Workspace. It must be aligned to 16 bytes. It has 0 bytes if a view fits in shared memory, and otherwise the size of
-// a few hundred views. Determinism. On one kind of device, the results have the same bits every time. A view depends
-// only on its own image and parameters.
+// a few hundred views.
+//
+// Determinism. On one kind of device, the results have the same bits every time. A view depends only on its own image
+// and parameters.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// What the XLA FFI handlers that make views share, on the host and on CUDA: the arrays of a call, and the check of its
-// types.
+// Code that the XLA FFI handlers for making views share, on the host and on CUDA: the arrays of a call, and the check
+// of their types.
 #pragma once
 
 #include "../glue/xla_ffi.h"

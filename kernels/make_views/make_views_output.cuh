@@ -1,4 +1,4 @@
-// Views on CUDA: writing a tile from registers to its place in the views.
+// Views on CUDA: writes a tile (the part of a view that one warp makes) from registers to its place in the view.
 #pragma once
 
 #include "../cuda/tensor_core.cuh"

@@ -52,7 +52,7 @@ struct Step {
   float shift[kMostChannels];
 };
 
-// What all threads of a block need to know about a view.
+// The values that all threads of a block need to know about a view.
 struct Recipe {
   int y, x, height, width;
   int steps;

@@ -1,5 +1,5 @@
-// Views on CUDA: the recipe of a view (its box, its steps and its scaling). One warp reads the view's parameters and
-// chooses the steps, once for the whole block.
+// Views on CUDA: the recipe of a view, which is its box, its steps (colour operations) and its scaling. One warp reads
+// the view's parameters and chooses the steps, once for the whole block.
 #pragma once
 
 #include <cmath>

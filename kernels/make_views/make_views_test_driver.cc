@@ -1,13 +1,13 @@
-// Runs the CPU kernels that make views outside TensorFlow, for sanitizers and fuzzing. This program is not part of the
-// library.
+// Runs, outside TensorFlow, the CPU kernels that make views, for sanitizers and fuzzing. This program is not part of
+// the library.
 //
-// Shapes, types and recipes are random. draw_view_params draws the parameters from wide ranges. Then half of the boxes
+// Shapes, types and settings are random. draw_view_params draws the parameters from wide ranges. Then half of the boxes
 // get a random place and size, and for some views the clip is turned off. Every array lies in a block of memory of
 // exactly its size, so that AddressSanitizer notices an access past its end.
 //
 // Every view is compared, bit for bit, with a second run on one thread. Views in float that use only the crop and the
-// affine operations are also compared with a plain computation in double. Several threads call at the same time, for
-// ThreadSanitizer.
+// affine operations are also compared with a plain computation in double. Several threads call the kernels at the same
+// time, for ThreadSanitizer.
 //
 //     make_views_test_driver [seconds] [seed]        exits with 0 if it found nothing wrong
 //

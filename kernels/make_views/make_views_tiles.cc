@@ -1,4 +1,5 @@
 // The pixels of one view on the CPU. This source is compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
+//
 // Layout. While a view is made it lies on its side: its axes are (x, channel, y), with y padded to whole vectors. The
 // crop works in two directions, first along y, then along x. The first direction combines lines of the image and leaves
 // their channels interleaved. It takes one vector of columns at a time, for as many lines of the view as a vector has
@@ -12,13 +13,13 @@
 // large view serves all operations up to the next contrast. A contrast first needs the mean of the whole view.
 //
 // Hue. The hue operation turns the colours about the circle of hues by one angle. It does not compute the hue of a
+// pixel. Let (r, g, b) be the pure colour at this angle: one of the three is 1, one is 0, and `middle` is the third.
+// Let (R, G, B) be the pixel, V and m its largest and smallest channel, and C = V - m. Red becomes V - t with
 //
-//     pixel. Let (r, g, b) be the pure colour at this angle: one of the three is 1, one is 0, and `middle` is the
-//     third. Let (R, G, B) be the pixel, V and m its largest and smallest channel, and C = V - m. Red becomes V - t
-//     with t = clip((1 - 2r) R + (1 - 2b) G + (1 - 2g) B + middle V - (1 - middle) m, 0, C).
+//     t = clip((1 - 2r) R + (1 - 2b) G + (1 - 2g) B + middle V - (1 - middle) m, 0, C)
 //
-// The formulas of green and blue are the same with the letters R, G, B exchanged in a circle. The formula is linear in
-// each sixth of the circle, and neighbouring sixths agree where they meet.
+// For green and blue, R, G and B are exchanged in a circle. The formula is linear in each sixth of the circle, and
+// neighbouring sixths agree where they meet.
 //
 // Padding. The lanes after the last line hold a copy of the last line. They take part in the computation, but are
 // neither summed nor stored.
@@ -205,8 +206,8 @@ LOWLEVEL_INLINE void each_pixel(const Strip& strip, Function f) {
   }
 }
 
-// If clip is set, g is at most V / C (make_views.h). This matters only if g > 1. For a grey pixel C is 0, so V / C is
-// infinite or NaN, and then it has no effect.
+// If clip is set, the factor g is limited to V / C (make_views.h). This matters only if g > 1. For a grey pixel C is 0,
+// so V / C is infinite or NaN, and the limit has no effect.
 template <bool kClip, bool kBounded>
 void saturation(const Strip& strip, const Step& step) {
   const V asked = broadcast(step.factor);
