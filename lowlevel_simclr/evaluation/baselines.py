@@ -77,7 +77,7 @@ def describe_encoder(encoder: tf.keras.Model, images: DataSet, scaling: PixelSca
 def measure_baselines(
     untrained: Baseline | None, images: DataSet, say: Say, protocols: Collection[str] = summary.FROZEN
 ) -> dict[str, Any]:
-    """Return k-NN and linear probe of the untrained encoder and of pixels, as evaluation.json holds them.
+    """Return the accuracies of k-NN and linear probe on the untrained encoder's outputs and on pixels.
 
     Args:
         untrained: the rows of the untrained encoder, or None if its weights cannot be built.
@@ -86,8 +86,8 @@ def measure_baselines(
         protocols: "knn", "linear" or both.
 
     Returns:
-        The keys "knn_untrained", "linear_untrained", "knn_pixels" and "linear_pixels", and "notes", see
-        `summary.measure_frozen`.
+        A dict with the keys of evaluation.json: "knn_untrained", "linear_untrained", "knn_pixels", "linear_pixels" and
+        "notes". See `summary.measure_frozen`.
     """
     if not has_labels(images):
         return {}
@@ -106,7 +106,7 @@ def measure_baselines(
 def _measure_kind(
     name: str, make_rows: Callable[[], Represented], images: DataSet, say: Say, protocols: Collection[str]
 ) -> dict[str, Any]:
-    """Return the accuracies of one kind of rows, as evaluation.json holds them."""
+    """Return the accuracies of one kind of rows, with the keys of evaluation.json."""
     found = summary.measure_frozen({name: make_rows()}, images, say=say, protocols=protocols)
     return {key: value for key, value in found.items() if key not in ("schema", "train_on")}
 
@@ -194,7 +194,7 @@ def write_entry(path: Path, made_of: Mapping[str, Any], results: Mapping[str, An
     Args:
         path: the file of the entry.
         made_of: what the accuracies were measured on, as JSON values.
-        results: the accuracies, as evaluation.json holds them.
+        results: the accuracies, with the keys of evaluation.json.
     """
     entry = {"checksum": _hash_json([made_of, results]), "made_of": made_of, "results": results}
     content = json.dumps(entry, indent=1).encode() + b"\n"

@@ -273,10 +273,10 @@ def fine_tune(
         images: a data set with labels. Training uses the train split. The test split is used only after the last step.
         trials: the trainings to make, one after the other. Each starts from the weights that the encoder had when this
             function was called.
-        views_of: the function from a seed to the augmentation of the training images.
+        views_of: the function from a seed to the function that augments the training images.
         recipe: how the classifier is trained.
         scaling: the scaling of the pixels.
-        title_of: the function from a trial to what is shown with its progress.
+        title_of: the function from a trial to the title of its progress bar.
 
     Yields:
         The trial, and its accuracy in [0, 1].
@@ -315,10 +315,10 @@ def probe_on_views(
             is shifted and scaled so that this column of `h` would have mean 0 and variance 1.
         images: a data set with labels.
         trials: the trainings to make, one after the other.
-        views_of: the function from a seed to the augmentation of the training images.
+        views_of: the function from a seed to the function that augments the training images.
         recipe: how the classifier is trained.
         scaling: the scaling of the pixels.
-        title_of: the function from a trial to what is shown with its progress.
+        title_of: the function from a trial to the title of its progress bar.
 
     Yields:
         The trial, and its accuracy in [0, 1].

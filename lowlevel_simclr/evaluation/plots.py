@@ -2,8 +2,8 @@
 
 Every function takes arrays and writes a PNG file, and beside it the same picture as an SVG file. Each file is written
 either completely or not at all. No display is needed. Readers with any kind of colour blindness can tell the colours
-apart. Up to twenty classes are shown by Petroff's ten colours, each with two markers. Right answers are blue, and wrong
-ones are vermilion.
+apart. Up to twenty classes are shown by Petroff's ten colours, each with two markers. A neighbour of the right class is
+blue, and one of a wrong class is vermilion.
 
 The module `knn.py` searches for neighbours, and `run/folder.py` writes the other files of a run.
 """

@@ -1,4 +1,4 @@
-"""Finds the images that a user names for the command `embed`, by the rules of training: files, folders, data sets."""
+"""Finds the images that a user gives to the command `embed`: files, folders and data sets, read as in training."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _draw_arrays(request: Request) -> Given:
 
 
 def _name_labels(images: DataSet, split: Split) -> list[str]:
-    """Return the name of the class of each image of a split, or an empty text."""
+    """Return for each image of a split the name of its class, or an empty text."""
     return ["" if number < 0 else images.classes[number] for number in split.labels.tolist()]
 
 

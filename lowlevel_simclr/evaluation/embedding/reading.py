@@ -21,8 +21,8 @@ from lowlevel_simclr.data.encoded import Encoded
 from lowlevel_simclr.evaluation.embedding.given import EmbedError
 
 BATCH_SIZE = 256  # images that go through the encoder at once
-CHUNK = 64  # images that a thread decodes in a row
-AHEAD = 16  # chunks that wait for the encoder: four batches
+CHUNK = 64  # images that a thread decodes one after another
+AHEAD = 16  # most chunks that are decoded in advance: four batches
 MOST_THREADS = 16
 
 Decode = Callable[[bytes], NDArray[np.uint8]]

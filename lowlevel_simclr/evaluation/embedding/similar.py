@@ -18,7 +18,7 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 BLOCK = 2048  # rows in a block; the similarities of two blocks take 16 MiB
 MOST_PAIRS = 1_000_000  # pairs that are kept
 ROUNDING = 1e-6  # the computed float32 similarity of two equal rows differs from 1 by less than this
-SAMPLED = 10_000  # random pairs in `sample_similarities`
+SAMPLED = 10_000  # random pairs that `sample_similarities` draws
 
 
 class Nearest(NamedTuple):
@@ -58,7 +58,7 @@ def find_nearest(queries: NDArray[np.float32], blocks: Iterable[NDArray[np.float
     """Return the rows that are nearest to each query row.
 
     Args:
-        queries: (q, d).
+        queries: the query rows (q, d).
         blocks: the rows to search, in blocks (m, d).
         count: the number of neighbours to return (k). If there are fewer rows, all are returned.
 
@@ -89,7 +89,7 @@ def store_rows(path: Path, blocks: Iterable[NDArray[np.float32]], count: int, wi
         path: the file to write.
         blocks: the rows, in blocks (m, d).
         count: the number of rows.
-        width: d.
+        width: the number of values in a row (d).
 
     Raises:
         OSError: if the file cannot be written.
