@@ -43,7 +43,6 @@
 // differ by rounding.
 //
 // Requires N >= 1, d >= 1, 2N < 2^31, 0 <= first_pair, 1 <= own_pairs, first_pair + own_pairs <= N,
-//
 // temperature > 0.
 #pragma once
 

@@ -96,7 +96,7 @@ struct HalfRows {
   }
 
   // Computes sums += w (16 x 64) times the first `width` columns of the tile's rows of x. w is still in the C registers
-  // of the product that computed it, and these are the A registers of this product: two neighbouring fragments of 8
+  // of the product that computed it. These registers serve as the A registers here: two neighbouring fragments of 8
   // columns make one fragment of depth 16.
   static __device__ __forceinline__ void apply(float (&w)[kFragments][4], const Packed* columns, int width,
                                                float (&sums)[kPanel / 8][4]) {

@@ -1,4 +1,5 @@
 // Runs NT-Xent's CPU kernels outside TensorFlow, for sanitizers and fuzzing. This program is not part of the library.
+//
 // Shapes, types, temperatures and own rows are random. Every array lies in a block of memory of exactly its size, so
 // that AddressSanitizer notices an access past its end. The results are compared with a plain computation in double
 // and, bit for bit, with a second run on one thread. Several threads call the kernels at the same time, for

@@ -35,7 +35,7 @@ class FloatMode {
   static constexpr unsigned kNearestFlushed = 0x1f80u | 1u << 15 | 1u << 6;
   unsigned saved_;
 #elif defined(__aarch64__)
-  // No traps, rounds to nearest. With bit 24 (FZ), subnormal results and operands count as 0.
+  // Traps no exception and rounds to nearest. With bit 24 (FZ), subnormal results and operands count as 0.
   static constexpr unsigned kNearestFlushed = 1u << 24;
   unsigned saved_;
 #endif

@@ -11,8 +11,8 @@ Images of different sizes lie in the upper left corners of arrays of one size. T
 no box reaches the padding of the array.
 
 The same arguments always give the same parameters. Whether a flip, a blur and so on happens is decided by comparing a
-random number u with the probability in float32. A factor is low + (high - low) u in float32, and the bounds low and
-high are rounded to float32 first.
+random number u with the probability in float32. The factor of a colour operation (how strong it is) is low + (high -
+low) u in float32, and the bounds low and high are rounded to float32 first.
 """
 
 from __future__ import annotations

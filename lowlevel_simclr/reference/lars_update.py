@@ -88,7 +88,7 @@ def lars_update(
 
     Raises:
         TypeError: if an argument does not consist of numbers.
-        ValueError: if the shapes differ, or if a choice is not one finite number.
+        ValueError: if the shapes differ, or if one of the last four arguments is not one finite number.
 
     Examples:
         >>> from lowlevel_simclr.reference.lars_update import lars_update

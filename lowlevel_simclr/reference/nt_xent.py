@@ -11,8 +11,8 @@ row of length zero has u = 0 and gradient 0. Nothing is ever added to a norm. Na
 
 A pair is the two views of one image. If several replicas (copies of the model on several devices) share a batch, each
 of them owns some of the N pairs. The rows of these pairs are its own rows. `nt_xent_rows` and `nt_xent_rows_gradient`
-compute a replica's own rows against all 2N columns. These two are called the rectangular forms. `nt_xent` and
-`nt_xent_gradient` are the special case in which one replica owns every pair.
+compute a replica's own rows against all 2N columns. `nt_xent` and `nt_xent_gradient` are the special case in which one
+replica owns every pair.
 """
 
 from __future__ import annotations

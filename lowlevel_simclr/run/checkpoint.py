@@ -2,7 +2,7 @@
 
 A file is a NumPy archive. It holds the arrays under their own names, and a JSON text named `__meta__`. The text holds
 the step, a list with the name, dtype and shape of every array, and values of the caller (seed, configuration hash).
-Damaged bytes show by the checksums of the archive, and a missing array shows by the list. The same content always gives
+The checksums of the archive reveal damaged bytes, and the list reveals a missing array. The same content always gives
 the same bytes.
 """
 

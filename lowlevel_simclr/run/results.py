@@ -29,7 +29,7 @@ EVALUATION_LOCK = ".evaluation.lock"
 
 
 def parse_row(line: bytes) -> Row | None:
-    """Return the row in a line of metrics.jsonl, or None if the line is not a row, for example after a kill."""
+    """Return the row in a line of metrics.jsonl, or None if it is not a row, for example if the process was killed."""
     try:
         row = parse_json(line)
     except (ValueError, RecursionError):

@@ -105,7 +105,7 @@ def read_regular_file(path: Path, limit: int, limit_name: str) -> bytes:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that `path` holds either the old bytes or all of the new ones, even after a kill.
+    """Write a file so that `path` holds either the old bytes or all new ones, even if the process is killed.
 
     The bytes are written to `path` + ".tmp", synced to the disk, and renamed.
 

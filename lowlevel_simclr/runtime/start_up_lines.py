@@ -75,7 +75,7 @@ def hide_start_up_lines() -> Iterator[None]:
         yield
         return
     command = [sys.executable, "-I", "-S", __file__]
-    # A session of its own, so that Ctrl-C does not end the filter before the program.
+    # The filter gets a session of its own, so that Ctrl-C does not end it before the program.
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as child:
         assert child.stdin is not None
         before = os.dup(2)

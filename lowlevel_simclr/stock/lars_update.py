@@ -40,8 +40,8 @@ def lars_update(
 
     Raises:
         TypeError: if an argument has another type than these.
-        ValueError: if the known shapes differ, if the rank of the weight is unknown, or if a choice is not one finite
-            number.
+        ValueError: if the known shapes differ, if the rank of the weight is unknown, or if one of the last four
+            arguments is not one finite number.
         tf.errors.InvalidArgumentError: if the shapes differ, but were not known while the graph was built.
 
     Examples:

@@ -1,4 +1,4 @@
-"""The course of a run with a time limit (--budget): how many steps it makes, with views of which size.
+"""The course of a run with a time limit (--budget): how many steps it makes, and how large their views (images) are.
 
 The run is divided into segments. Each segment is decided just before it begins, and recorded in budget.json.
 

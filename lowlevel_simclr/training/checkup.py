@@ -112,7 +112,7 @@ class Watch:
         self._history.add(read_metrics(run.folder))
         earlier = load_earlier(run)
         self.verdicts = [verdict for verdict in earlier.verdicts if verdict.step <= done]
-        if self._history.done == plan.steps and earlier.judged != plan.steps:  # by an older version, without check-ups
+        if self._history.done == plan.steps and earlier.judged != plan.steps:  # by a version without check-ups
             self._judge(plan.steps)
 
     def add(self, rows: Sequence[Row]) -> None:

@@ -1,6 +1,6 @@
-"""The gradient cache (Gao et al.
+"""A training step that needs only the memory of one micro-batch, a part of a batch.
 
-2021): a training step that needs only the memory of one micro-batch (part of a batch).
+This method is called gradient cache (Gao et al. 2021).
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ class Session:
         batches, compiled = self._make_batches(), functools.cache(self._compile_steps)
         print_before_steps(workers, calendar.checkup_every > 0 and self.sample is not None)
         bar = open_bar("training", calendar.last, "steps", calendar.first, keep=True)
-        # The stack is entered before the background worker, so it is left after it. So signals are noted until the
-        # worker has done its last save.
+        # The stack is entered before the background worker and left after it. So signals are noted until the worker has
+        # done its last save.
         with bar, contextlib.ExitStack() as stack, BackgroundWorker() as beside:
             noting = note_stop_requests(WORKERS_ANSWER if workers.count > 1 else None)
             asked = (lambda: None) if is_watched() else stack.enter_context(noting)

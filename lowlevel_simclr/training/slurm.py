@@ -164,7 +164,7 @@ def _check_own_place(environment: Mapping[str, str], rank: int, place: tuple[int
     """Check that this task runs where the list says.
 
     Raises:
-        SlurmError: if it runs on another host, or is another task of its host.
+        SlurmError: if it runs on another host, or has another number on its host.
     """
     for name, expected in zip(("SLURM_NODEID", "SLURM_LOCALID"), place):
         found = _read_number(environment, name, expected)

@@ -21,7 +21,7 @@ from lowlevel_simclr.training.replicas import ALONE, Replica
 
 Schedule = Callable[[tf.Tensor], tf.Tensor]  # step, counted from 0 -> learning rate
 Due = Callable[[tf.Tensor], tf.Tensor]  # step, counted from 0 -> whether its gradient is measured, a scalar bool
-# epoch (), index (N,) int64, images (N, H, W, C) uint8, and for images in frames their sizes (N, 2) int32
+# epoch (), index (N,) int64, images (N, H, W, C) uint8, and, if the images differ in size, their sizes (N, 2) int32
 Batch = tuple[tf.Tensor, ...]
 
 
@@ -66,7 +66,8 @@ def train_step(
         views: the function (epoch, index, images, sizes) -> views (2N, S, S, C), see `compile_views`.
         loss_and_top1: the function from z (2N, d) to the loss (2N,) and top-1 (2N,) of each view.
         schedule: the function from the step, counted from 0, to the learning rate.
-        batch: epoch (), index (N,) int64, images (N, H, W, C) uint8, and sizes (N, 2) int32 if the images have frames.
+        batch: epoch (), index (N,) int64, images (N, H, W, C) uint8, and sizes (N, 2) int32 if the images differ in
+            size.
         replica: the replica that makes the step.
         is_measured: the function that says at which steps the gradient norm is measured. None: at no step.
 

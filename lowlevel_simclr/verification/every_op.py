@@ -73,7 +73,9 @@ def silence_retracing_warnings() -> Iterator[None]:
 def judge_on_device(
     implementation: Ops, device: Device, tell: Callable[[str], object] = lambda text: None
 ) -> list[Finding]:
-    """Run every case on a device, with TensorFloat-32 (products with 10 bits) off, because its errors widen the bound.
+    """Run every case on a device, without TensorFloat-32.
+
+    TensorFloat-32 is off because its products have only 10 bits, so its errors would widen the bound.
 
     Args:
         implementation: the ops to judge.

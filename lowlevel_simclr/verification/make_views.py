@@ -4,8 +4,8 @@ Pixels. Every case makes views with the ops, with TensorFlow's own ops (stock) i
 reference. Each pixel must be within the bound of `verification.bound`. In that bound, scale is the largest factor by
 which the colour operations of a view can multiply a small difference, divided by the std of the pixels.
 
-Parameters. Integers and flags must equal those of the reference. Numbers must differ from the reference by at most two
-units in the last place of their range.
+Parameters. Integers and flags must equal those of the reference. Every other number may differ from the reference by at
+most two spacings of float32 at the largest number of its range.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def make_sizes(case: ViewCase, count: int) -> NDArray[np.int32]:
 
 
 def make_params(case: ViewCase) -> ViewParams:
-    """Return parameters with every order of colour operations twice, and with random boxes and switches.
+    """Return parameters with every order of colour operations twice, and with random boxes, flips and so on.
 
     A fifth of the views do not clip their colours.
     """
