@@ -1,4 +1,4 @@
-"""Imports the modules that draw only when they are needed, so that a program also runs without a working Matplotlib."""
+"""Imports the drawing modules as late as possible, so that a program also runs without a working Matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures of h (representation) and z (projection) that need no labels, on the two views of held-out images.
+"""Measures of h (representation) and z (projection) that need no labels, on random views of held-out images.
 
 The module `reference/checkup.py` computes the same measures by the formulas of the papers. This module uses matrix
 products instead. So a check-up (measuring h and z during training) takes a fraction of a second.

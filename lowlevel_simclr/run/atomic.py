@@ -73,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
 class DamagedFile(ValueError):
     """The content of a file is not what this package writes.
 
-    The message continues a sentence that begins with the file.
+    The message is the end of a sentence that begins with the name of the file.
     """
 
 

@@ -11,5 +11,8 @@ def has_gpu() -> bool:
 
 
 def finds_gpu() -> bool:
-    """Return whether TensorFlow finds a GPU. Its runtime is not started, so virtual devices can be set afterwards."""
+    """Return whether TensorFlow finds a GPU.
+
+    The call does not start TensorFlow's runtime, so virtual devices can be set afterwards.
+    """
     return bool(tf.config.get_visible_devices("GPU"))

@@ -105,7 +105,7 @@ def read_regular_file(path: Path, limit: int, limit_name: str) -> bytes:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that `path` holds either the old bytes or all new ones, even if the process is killed.
+    """Write a file so that `path` holds either all old bytes or all new ones, even if the process is killed.
 
     The bytes are written to `path` + ".tmp", synced to the disk, and renamed.
 
@@ -167,7 +167,7 @@ def lock_file(path: Path, wait: bool) -> BinaryIO:
 
 
 def find_user_cache() -> Path | None:
-    """Return this package's folder in the user's cache folder. None: the user has no home folder.
+    """Return this package's folder in the user's cache folder, or None if the user has no home folder.
 
     It is `$XDG_CACHE_HOME/lowlevel_simclr`, or `~/.cache/lowlevel_simclr` without that variable. It may not exist yet.
     """
