@@ -6,7 +6,8 @@ Both come from stored results, of bench_evaluation and bench_embed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.report import markers
@@ -40,8 +41,22 @@ def format_evaluation(result: Mapping[str, Any]) -> str:
             "",
             f"Measured on {result['device']}, {result['date']}, on a run with `{flags}`. The parts were measured with "
             "an encoder that was not trained.",
+            _list_changes({name: run["table"] for name, run in result["runs"].items()}),
         ]
     )
+
+
+def _list_changes(tables: Mapping[str, Sequence[str]]) -> str:
+    """Return a sentence with each accuracy that the older version printed otherwise. A table is a list of lines."""
+    now = tables["baselines read"]
+    columns = re.split(r"  +", now[0])[1:]
+    changes = [
+        f"{line[:20].strip()}, {column}: {old} before, {new} now"
+        for line, older in zip(now[1:], tables.get("before", now)[1:])
+        for column, old, new in zip(columns, older[20:].split(), line[20:].split())
+        if old != new
+    ]
+    return f"Accuracies that changed since the older version: {'; '.join(changes) or 'none'}."
 
 
 def format_embed(result: Mapping[str, Any]) -> str:

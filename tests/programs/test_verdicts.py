@@ -68,6 +68,14 @@ def test_a_huge_weight_decay_makes_the_encoder_collapse(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_projection_head_of_two_hidden_units_uses_few_directions_of_z(tmp_path: Path) -> None:
+    """Test a real partial collapse: z has 128 entries, but the two hidden units leave it few directions."""
+    found = examine(tmp_path / "run", "--projection-widths", "2", "128", "--temperature", "0.5", "--steps", "300")
+    assert list_kinds(found) == ["partly collapsed"]
+    assert "The effective rank of z is" in found.verdicts[0].evidence
+
+
+@pytest.mark.slow
 def test_crops_of_noise_are_too_hard(tmp_path: Path) -> None:
     """Test images of noise: two crops of such an image have nothing in common."""
     noise = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)
