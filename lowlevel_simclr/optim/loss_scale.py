@@ -1,4 +1,4 @@
-"""The loss scale: the loss is multiplied by it, so that small gradients do not become 0 in float16."""
+"""The loss scale: a factor that multiplies the loss, so that small gradients do not become 0 in float16."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000
 
 
 class LossScale:
-    """The interface of a loss scale. This class itself does not scale. All precisions except float16 use it.
+    """The interface of a loss scale. This class itself leaves the loss unscaled, for all precisions except float16.
 
     Attributes:
         dynamic: whether the scale changes during training.
@@ -22,7 +22,7 @@ class LossScale:
     variables: list[tf.Variable] = []
 
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
-        """Return the scaled loss, whose gradient is computed."""
+        """Return the scaled loss. The caller computes the gradient of this value."""
         return loss
 
     def unscale(self, gradients: Sequence[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -40,8 +40,8 @@ class LossScale:
 class DynamicLossScale(LossScale):
     """The loss scale of float16 (Micikevicius et al. 2018).
 
-    If a gradient overflows, the scale is halved and the caller must skip the step. After 2000 steps without an
-    overflow, the scale is doubled.
+    If a gradient overflows, the scale is halved and the caller must skip the step. After 2000 steps in a row without
+    an overflow, the scale is doubled.
     """
 
     dynamic = True

@@ -2,8 +2,8 @@
 
 A trust ratio is the factor |w| / |update| by which LARS and LAMB scale the update of a variable w. Weight decay and
 trust ratios apply to variables of rank 2 and more. Biases and the variables of BatchNorm have rank 1 and are exempt.
-Only the rank of a variable decides this, not its name. A slot is a variable that an optimizer keeps for each weight,
-such as a velocity. The checkpoint holds every slot, so a resumed run makes bit-equal updates.
+The name of a variable makes no difference. A slot is a variable that an optimizer keeps for each weight, such as a
+velocity. The checkpoint holds every slot, so a resumed run makes bit-equal updates.
 
 Other modules compute the gradients (`training/step.py`), the learning rate (`schedule.py`) and the loss scale
 (`loss_scale.py`).
@@ -26,12 +26,12 @@ LarsUpdateAll = Callable[..., tuple[list[tf.Tensor], list[tf.Tensor]]]  # the si
 
 
 class Optimizer:
-    """The base of all optimizers: the variables that it updates, its slots, and which variables decay.
+    """The base class of all optimizers. It holds the variables to update and creates the slots.
 
     Attributes:
         trained: the variables that are updated.
         weight_decay: the factor of the weight decay.
-        decayed: for each variable, whether weight decay and trust ratio apply, because its rank is 2 or more.
+        decayed: for each variable, whether its rank is 2 or more, so that weight decay and a trust ratio apply to it.
         variables: the slots in a fixed order, which the checkpoint saves.
     """
 
@@ -55,8 +55,8 @@ class Optimizer:
         """Update every variable once.
 
         Args:
-            gradients: one gradient for each variable, in the order of `trained`. Each has the variable's shape and is
-                cast to its type.
+            gradients: one gradient for each variable, in the order of `trained`. Each has the shape of its variable,
+                and is cast to the type of that variable.
             learning_rate: learning rate of this step, a scalar.
 
         Raises:
@@ -96,7 +96,7 @@ def refuse_missing(trained: Sequence[Variable], gradients: Sequence[tf.Tensor | 
 class Sgd(Optimizer):
     """SGD with momentum: v = m v + lr (g + beta w), w -= v.
 
-    Here w is the weight, g its gradient, v the velocity, m the momentum and beta the weight decay.
+    Here w is the weight, g its gradient, v the velocity, m the momentum, lr the learning rate, beta the weight decay.
     """
 
     def __init__(self, trained: Sequence[Variable], weight_decay: float, momentum: float) -> None:
@@ -153,9 +153,10 @@ class Lars(Sgd):
 def find_before_widening(tensor: tf.Tensor) -> tf.Tensor:
     """Return the bfloat16 tensor that was cast to this float32 tensor. Return any other tensor as it is.
 
-    Mixed precision casts each weight to bfloat16, so the last operation on its gradient is a cast back to float32. If
-    the update reads the bfloat16 tensor instead, nothing needs the float32 tensor, and TensorFlow removes the cast from
-    the graph. This saves writing 4 bytes and reading 2 bytes for each weight. The result is the same.
+    Mixed precision casts each weight to bfloat16, so the gradient of the weight is computed in bfloat16 and then cast
+    to float32. If the update reads the bfloat16 tensor instead, nothing needs the float32 tensor, and TensorFlow
+    removes the cast from the graph. This saves writing 4 bytes and reading 2 bytes for each weight, and the update
+    stays the same.
     """
     if not tf.is_symbolic_tensor(tensor) or tensor.op.type != "Cast":
         return tensor
@@ -184,7 +185,7 @@ class AdamW(Optimizer):
         return [*super().variables, self._count]
 
     def apply(self, gradients: Sequence[tf.Tensor | None], learning_rate: tf.Tensor) -> None:
-        """Count the update, which the bias correction needs, and update every variable once. See `Optimizer.apply`."""
+        """Update every variable once, and count this update for the bias correction. See `Optimizer.apply`."""
         self._count.assign_add(1)
         super().apply(gradients, learning_rate)
 
@@ -208,7 +209,7 @@ class AdamW(Optimizer):
             beta1=self.beta_1,
             beta2=self.beta_2,
             # The kernel adds epsilon to the root of the uncorrected second moment. The paper adds it to the root of the
-            # corrected one.
+            # corrected one. With this factor, both give the same step.
             epsilon=self.epsilon * tf.sqrt(1 - power_2),
             grad=gradient,
         )
@@ -246,11 +247,11 @@ class AddonsLamb(Optimizer):
         super().__init__(trained, weight_decay)
         tfa = keras.import_tensorflow_addons()
         assert tfa is not None, "tensorflow-addons cannot be imported. Install it, or use Lamb."
-        # tensorflow-addons takes regular expressions over names to exclude variables from decay. Each variable of rank
-        # 0 or 1 gets an expression with its own name.
+        # tensorflow-addons excludes the variables whose names match one of these regular expressions. For each variable
+        # of rank 0 or 1, there is an expression that matches only its name.
         excluded = [f"^{variable.name}$" for variable, decays in zip(self.trained, self.decayed) if not decays]
         self._lamb = tfa.optimizers.LAMB(
-            learning_rate=0.0,  # `apply` assigns the learning rate of the step before every update
+            learning_rate=0.0,  # `apply` sets the learning rate before every update
             beta_1=beta_1,
             beta_2=beta_2,
             epsilon=epsilon,
@@ -290,9 +291,9 @@ def build_optimizer(
         name: sgd, lars, adamw or lamb. For lamb, the optimizer of tensorflow-addons is used if that package is
             installed, and `Lamb` otherwise.
         variables: the variables to update.
-        momentum: m of sgd and lars.
+        momentum: momentum of sgd and lars.
         weight_decay: factor of the weight decay, for variables of rank 2 and more.
-        trust_coefficient: eta of lars.
+        trust_coefficient: eta of lars, see `Lars`.
         beta_1: decay rate of the first moment of adamw and lamb.
         beta_2: decay rate of the second moment of adamw and lamb.
         epsilon: number that adamw and lamb add to the root of the second moment.

@@ -1,4 +1,7 @@
-"""Computes the learning rate. It depends on the batch size, rises linearly (warm-up), and falls to 0 along a cosine."""
+"""Computes the learning rate of each step: it rises linearly (warm-up), then falls to 0 along a cosine.
+
+Its highest value can depend on the batch size.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ def scale_learning_rate(base: float, batch_size: int, rule: str) -> float:
     Args:
         base: learning rate before scaling.
         batch_size: B, number of images in a batch.
-        rule: linear (base B / 256), sqrt (base sqrt(B)) or none (base).
+        rule: linear (returns base x B / 256), sqrt (returns base x sqrt(B)) or none (returns base).
 
     Raises:
         ValueError: if there is no such rule.
@@ -32,7 +35,7 @@ def scale_learning_rate(base: float, batch_size: int, rule: str) -> float:
 def compute_learning_rate_of_share(
     share: tf.Tensor, base: float, warmup_share: float, step_share: tf.Tensor
 ) -> tf.Tensor:
-    """Return the learning rate after a share of the training: a linear warm-up, then a cosine to 0.
+    """Return the learning rate at a given share of the training: a linear warm-up, then a cosine to 0.
 
     Args:
         share: the share of the training that is done before the step, in [0, 1), scalar float32.
@@ -60,9 +63,9 @@ def compute_learning_rate_of_share(
 def compute_learning_rate(step: tf.Tensor, base: float, warmup_steps: int, total_steps: int) -> tf.Tensor:
     """Return the learning rate of a step: a linear warm-up, then a cosine to 0.
 
-    Steps k count from 0. During warm-up the rate is base (k + 1) / warmup_steps, so the last warm-up step has `base`.
-    After it, the rate is base (1 + cos(pi (k - warmup_steps) / (total_steps - warmup_steps))) / 2. It would be 0 at
-    k = total_steps.
+    The step number k starts at 0. During warm-up the rate is base (k + 1) / warmup_steps, so the last warm-up step has
+    the rate `base`. After the warm-up, it is base (1 + cos(pi (k - warmup_steps) / (total_steps - warmup_steps))) / 2.
+    The last step has k = total_steps - 1, so its rate is still a little above 0.
 
     Args:
         step: k, the number of steps already made; a scalar of any numeric type.
