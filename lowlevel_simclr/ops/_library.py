@@ -31,9 +31,9 @@ class NativeLibraryError(RuntimeError):
 
 
 def read_build_information(path: Path = PATH) -> dict[str, Any]:
-    """Return the content of the JSON file next to the library, which setup.py wrote.
+    """Return the content of the JSON file that setup.py wrote next to the library.
 
-    Its entries are version, abi, cpu, cuda, xla, tensorflow and compiler.
+    The entries are version, abi, cpu, cuda, xla, tensorflow and compiler.
 
     Args:
         path: path of the library.

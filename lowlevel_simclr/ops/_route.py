@@ -1,18 +1,19 @@
-"""Chooses the route of a native op: a TensorFlow op, or, under jit_compile and on a GPU, a custom call of XLA.
+"""Chooses how a native op calls its kernel: as a TensorFlow op, or (under jit_compile or on a GPU) through XLA.
 
-The route is chosen while a function is traced. XLA cannot compile our TensorFlow ops. Under jit_compile, XLA therefore
+The choice, called the route, is made while a function is traced. XLA cannot compile our TensorFlow ops. So XLA
 calls the same kernels through its FFI (its interface to foreign functions). The call is written as a StableHLO module
 (a program for XLA) in an XlaCallModule op. The library registers the kernels with the XLA that is loaded
 (kernels/glue/ffi_runtime.h). The Python function for XlaCallModule is not a public API of TensorFlow. So a self-test at
-first use finds out whether the route through XLA works. docs/tensorflow-versions.md lists the versions of TensorFlow in
-which it works.
+first use finds out whether the route through XLA works. docs/tensorflow-versions.md lists the versions of TensorFlow
+with which it works.
 
-The TensorFlow ops have CPU kernels only. If a GPU is visible, graph and eager mode use the custom call too. Otherwise
-TensorFlow would silently copy tensors to the host.
+The TensorFlow ops have CPU kernels only. If a GPU is visible, graph and eager mode use the route through XLA too.
+Otherwise TensorFlow would silently copy the tensors from the GPU to the CPU.
 
-A tf.function keeps the route that it was traced with. Suppose that you first call a tf.function outside
-`jit_compile=True`, and later from a function under `jit_compile=True`, with the same shapes. Then it still contains the
-TensorFlow op, and XLA rejects the op with an error that names it. Use a separate tf.function for each of the two cases.
+A tf.function keeps the route that it was traced with. Suppose that you first call a tf.function f outside
+`jit_compile=True`, and later call f with the same shapes from a function that has `jit_compile=True`. Then f still
+contains the TensorFlow op, and XLA rejects this op with an error that names it. Use one tf.function for calls with
+`jit_compile=True`, and another one for calls without.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def takes_custom_call(tensor: tf.Tensor) -> bool:
 def _find_device(tensor: tf.Tensor) -> str:
     """Return the device on which an op on `tensor` will run, or "" if it is not known.
 
-    In a graph it is the device of the scope. A function that is traced inside an eager `tf.device` has no device in its
-    graph, but it runs on that device.
+    In a graph, this is the device of the enclosing `tf.device` scope. If eager code calls a function inside a
+    `tf.device` scope, the graph of the function names no device, but the function runs on the device of that scope.
     """
     return tf.identity(tensor).device or context.context().device_name or ""
 
@@ -86,8 +87,8 @@ def call_handler(
         target: name under which the library registered the handler.
         inputs: tensors with static shapes.
         outputs: shape and type of each result.
-        in_place: pairs of positions (result, input). Each result takes over the memory of its input. XLA copies an
-            input that is still needed.
+        in_place: pairs of positions (result, input). Each result takes over the memory of the input in its pair. If
+            that input is still needed, XLA copies it first.
 
     Returns:
         The results, in the order of `outputs`.

@@ -1,8 +1,8 @@
 """Draws the random parameters of every view with native kernels. A view is a random crop with changed colours.
 
 kernels/draw_view_params/draw_view_params.h defines the results. The functions of the same name in `stock` (plain
-TensorFlow) and `reference` (NumPy) have the same signature and draw the same integers and flags. The kernel draws crops
-only until the first one that fits. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
+TensorFlow) and `reference` (NumPy) have the same signature and draw the same integers and flags. The kernel stops at
+the first crop that fits into the image. Under `jit_compile=True` and on a GPU the kernels run through XLA (`_route`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def draw_view_params(
     Raises:
         TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
-            Also if epoch, an index or a size is out of range and its value is known.
+            It is also raised if epoch, an index or a size is out of range and its value is known at the call.
         tf.errors.InvalidArgumentError: in a graph, if epoch or an index is not in [0, 2^32), or if a size is out of
             range. On a GPU, no error is raised. Instead, all four numbers of the box of such a view are -1, and
             `make_views` sets its pixels to NaN.

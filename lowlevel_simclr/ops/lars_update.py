@@ -1,7 +1,7 @@
 """One step of the optimizer LARS, for one variable or for many, in two passes over memory.
 
-The formula is in kernels/lars_update/lars_update.h. Under `jit_compile=True` and on a GPU the kernels run through XLA
-(see `_route`).
+The formula is in kernels/lars_update/lars_update.h, with the same symbols (w, g, v, lr, m, beta, eta) as here. Under
+`jit_compile=True` and on a GPU the kernels run through XLA (see `_route`).
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def lars_update(
     Args:
         weight: w, float32, of any shape.
         gradient: g, float32 or bfloat16, of the same shape. A bfloat16 gradient gives the same bits as its cast to
-            float32. In a graph on the CPU, the next weight takes over the memory of a float32 gradient, if nothing else
-            reads that gradient.
+            float32. In a graph on the CPU, the returned weight takes over the memory of a float32 gradient, if nothing
+            else reads that gradient.
         velocity: v, float32, of the same shape.
         learning_rate: lr, a number or a scalar tensor.
         momentum: m.
@@ -47,8 +47,8 @@ def lars_update(
 
     Raises:
         TypeError: if an argument has a wrong type.
-        ValueError: if the known shapes differ, or if one of the last four arguments is not one finite number. Also
-            under jit_compile or on a GPU, if a shape is not known while tracing.
+        ValueError: if the known shapes differ, or if one of the last four arguments is not one finite number. Under
+            jit_compile or on a GPU, it is also raised if a shape is not known while tracing.
         tf.errors.InvalidArgumentError: if the shapes differ, but were not known while the graph was built.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.

@@ -53,12 +53,12 @@ def make_views(
 
     Raises:
         TypeError: if size is not a whole number, if params are not ViewParams, or if a field has the wrong type.
-        ValueError: if a shape or type is wrong, or if params do not have 2N rows. In eager mode also if a
+        ValueError: if a shape or type is wrong, or if params do not have 2N rows. In eager mode, it is also raised if a
             floating-point parameter is NaN or infinite, or if floating-point pixels are in [0, 255].
-        tf.errors.InvalidArgumentError: in one of these cases. A box is empty or reaches beyond the image. C is not 3,
-            and a view is grey or changes saturation or hue. In a graph, a floating-point parameter is NaN or infinite.
-            N was not known while the graph was built, and params do not have 2N rows. In the first three cases, the
-            message names the row. On a GPU, no error is raised, and the pixels of a wrong view are NaN.
+        tf.errors.InvalidArgumentError: in each of these cases: (1) a box is empty or reaches beyond the image; (2) a
+            view is grey or changes saturation or hue, but C is not 3; (3) in a graph, a floating-point parameter is NaN
+            or infinite; (4) params do not have 2N rows, and N was not known while the graph was built. In the first
+            three cases, the message names the row. On a GPU, no error is raised: the pixels of a wrong view are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 

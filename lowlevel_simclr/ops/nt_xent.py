@@ -1,8 +1,9 @@
-"""NT-Xent, the loss of SimCLR, with native kernels. It is exact, needs memory linear in N, and uses all cores.
+"""NT-Xent, the loss of SimCLR, with native kernels. It is exact, needs memory linear in the batch, and uses all cores.
 
 The formula is in kernels/nt_xent/nt_xent.h. Names, signatures and types are the same as in `stock` (plain TensorFlow).
-The op keeps a few (2N,) vectors for the backward pass and never stores the (2N, 2N) matrix of similarities. Under
-`jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). There is no second derivative.
+For a batch of N images, the op keeps a few (2N,) vectors for the backward pass, and never stores the (2N, 2N) matrix of
+similarities. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). There is no second
+derivative.
 
 A pair is the two views (random crops) of one image. If several replicas (devices) share a batch, each of them owns some
 of the N pairs. The rows of these pairs are its own rows.
@@ -23,12 +24,12 @@ _SUMS = {tf.bfloat16: tf.float32, tf.float16: tf.float32, tf.float32: tf.float32
 
 
 class RowsState(NamedTuple):
-    """Numbers of the forward pass that the gradient of own rows needs. Replicas gather them before the backward pass.
+    """Results of the forward pass that the backward pass needs. The replicas gather them in between.
 
     Attributes:
-        normaliser: (2n, 2): m_i and r_i of the own rows, with log sum_{k != i} exp s_ik = m_i / tau + log r_i, where
-            s_ik is the cosine similarity of rows i and k divided by tau. After the replicas have gathered it, it is
-            (2N, 2).
+        normaliser: (2n, 2): m_i and r_i of the own rows of n pairs, with log sum_{k != i} exp s_ik = m_i / tau + log
+            r_i, where s_ik is the cosine similarity of rows i and k divided by tau. After the replicas have gathered
+            their normalisers, the shape is (2N, 2).
         inverse_norm: (2N,): 1/|z_i| of all rows, or 0 if |z_i| is 0 or so small that the type cannot hold 1/|z_i|. It
             is the same on every replica.
     """
@@ -50,7 +51,7 @@ def nt_xent(z: tf.Tensor, temperature: Temperature) -> tf.Tensor:
 
     Raises:
         ValueError: if z is not (2N, d) with N >= 1 and d >= 1, or temperature is not one positive finite number.
-        TypeError: if the type of z is not one of these four.
+        TypeError: if the type of z is not one of the four types above.
         tf.errors.InvalidArgumentError: if z or temperature is wrong, but their values were not known while the graph
             was built. On a GPU, no error is raised, and the results are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
@@ -127,10 +128,12 @@ def nt_xent_rows(
 ) -> tf.Tensor:
     """Return the losses of a replica's own rows: those of the pairs first_pair .. first_pair + pairs - 1.
 
-    Each own row is compared with all 2N rows. The gradient is with respect to all of z_all. Its sum over the replicas
-    is the gradient of the whole loss. So each replica computes a backward pass over all rows. Replicas can instead
-    gather their states and their cotangents (the gradients of the final loss with respect to these losses). They should
-    then use `nt_xent_rows_forward` and `nt_xent_rows_backward`, which compute only the gradient of the own rows.
+    Each own row is compared with all 2N rows. The gradient is with respect to all of z_all, so each replica computes a
+    backward pass over all rows. The sum of these gradients over the replicas is the gradient of the whole loss.
+
+    Replicas can instead gather their states (`RowsState`) and their cotangents (the gradients of the final loss with
+    respect to the row losses). They should then use `nt_xent_rows_forward` and `nt_xent_rows_backward`, which compute
+    only the gradient of the own rows.
 
     Args:
         z_all: (2N, d) projections of all replicas, first views then second views.
@@ -330,7 +333,7 @@ def _compute_backward(
 
 @tf.custom_gradient
 def _call_backward(z: tf.Tensor, *others: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Any]:
-    """Call the backward kernel through XLA. If a second derivative is asked for, raise `_refuse_second_gradient`."""
+    """Call the backward kernel through XLA. The gradient of this call raises an error (`_refuse_second_gradient`)."""
     outputs = [(z.shape, z.dtype), ((), tf.float64)]
     dz, dtemperature = _route.call_handler("lowlevel_simclr_nt_xent_grad", [z, *others], outputs)
     return (dz, dtemperature), _refuse_second_gradient
