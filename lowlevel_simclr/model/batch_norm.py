@@ -68,7 +68,7 @@ def use_batch_statistics(statistics: BatchStatistics) -> Iterator[None]:
 
 
 def get_batch_statistics(**changed: Any) -> BatchStatistics:
-    """Return the statistics that layers follow at this point of the program.
+    """Return the `BatchStatistics` that layers follow at this point of the program.
 
     Args:
         **changed: fields of `BatchStatistics` to replace in the returned value.
@@ -226,8 +226,8 @@ def _merge_and_normalise(
 
     The forward pass gathers the mean and the variance of each replica, 2 C numbers, and merges them (Chan et al. 1979).
     The merge never subtracts two large numbers from each other, which would lose precision. Through the statistics, y
-    of each row depends on every other row. So the backward pass adds up sum(dy) and sum(dy x-hat) over the replicas,
-    2 C numbers, where x-hat is the normalised x.
+    of each row depends on every other row. So the backward pass needs two sums over all replicas: sum(dy) and
+    sum(dy x-hat), where x-hat is the normalised x. These are 2 C numbers too.
 
     Args:
         x: (B, H, W, C) float32 or float64. B must be the same on every replica.

@@ -17,7 +17,7 @@ from lowlevel_simclr.runtime.xla import is_inside_xla
 
 @tf.keras.utils.register_keras_serializable(package="lowlevel_simclr")
 class Convolution(tf.keras.layers.Conv2D):
-    """Conv2D over (B, H, W, C). If every output sees the whole map, it is computed as one matrix product.
+    """Conv2D over (B, H, W, C). If every output sees the whole map, the layer computes one matrix product.
 
     A tap is one position of the kernel. On a map of 1x1 pixel, a 3x3 kernel meets the pixel only with its middle tap.
     On 2x2 pixels, 16 of the 36 pairs of output and tap meet a pixel, and the others meet padding. Convolution libraries
@@ -77,9 +77,9 @@ def count_taps(length: int, size: int, stride: int, padding: str) -> dict[int, t
 
 
 def fills_whole_map(length: int, size: int, stride: int, padding: str) -> dict[int, tuple[int, ...]] | None:
-    """Return the taps of a convolution along one axis if it is a dense layer along that axis, otherwise None.
+    """Return the taps of a convolution along one axis if the convolution is a dense layer along it, otherwise None.
 
-    It is a dense layer if each output sees all the pixels that are seen by any output.
+    The convolution is a dense layer if each output sees all the pixels that are seen by any output.
 
     Args:
         length: number of pixels along the axis.

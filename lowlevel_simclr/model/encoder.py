@@ -1,6 +1,6 @@
 """The encoder f, from a view x to its pooled representation h: ResNets with ImageNet or CIFAR stems (first layers).
 
-A view is the random crop of an image that the encoder gets in training.
+A view is a random crop of an image. In training, the encoder gets views.
 `projection.py` builds the projection head. `data/transform.py` preprocesses the images of the evaluation.
 """
 
@@ -29,7 +29,7 @@ Shape = tuple[int, int, int]  # S, S, C of a view
 
 
 class Basic(NamedTuple):
-    """A ResNet of basic blocks.
+    """A ResNet of basic blocks. Such a block has two 3x3 convolutions and a shortcut past them.
 
     Attributes:
         blocks: number of blocks in each stage.
@@ -68,9 +68,9 @@ def build_encoder(
         channels: C, number of channels of a view.
         weights: "random", "imagenet" or the path of a file. "imagenet" is only for resnet50 with the ImageNet stem.
             These weights expect the scaling of Keras's "caffe" preprocessing (`settings.CAFFE`), but views in the order
-            red, green, blue as everywhere else. A file (`.weights.h5`, `.keras` or the older `.h5`) must be one that
-            Keras saved from this encoder in stock layers (`stock_layers.build_stock_twin`). A file `.safetensors` has
-            the weights of an encoder with "v1.5", under the names that torchvision and timm use.
+            red, green, blue as everywhere else. A file (`.weights.h5`, `.keras` or the older `.h5`) must come from this
+            encoder, rebuilt from Keras's own layers (`stock_layers.build_stock_twin`) and saved by Keras. A file
+            `.safetensors` has the weights of an encoder with "v1.5", under the names that torchvision and timm use.
         seed: seed of the random weights. They depend only on the seed, not on what was built before.
 
     Returns:
@@ -235,12 +235,12 @@ def _add_convolution(
 def _add_padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
     """Add a shortcut without parameters.
 
-    It takes every second pixel. The new channels are zeros, half of them before the old channels and half after.
+    The shortcut takes every second pixel. The new channels are zeros, half of them before the old channels and half
+    after.
     """
     new = (width - x.shape[-1]) // 2
     x = layers.AveragePooling2D(1, stride, name=f"{label}_subsample")(x)
-    # "channels_first" makes this stock layer pad the last two axes, which are W and C here. So it pads only the
-    # channels.
+    # "channels_first" makes this layer of Keras pad the last two axes, which are W and C here. The padding of W is 0.
     return layers.ZeroPadding2D(((0, 0), (new, new)), data_format="channels_first", name=f"{label}_pad")(x)
 
 
@@ -248,7 +248,7 @@ def _add_padded_shortcut(x: Any, width: int, stride: int, label: str) -> Any:
 
 
 def _build_resnet50(stem: str, shape: Shape, seed: int) -> tf.keras.Model:
-    """Build `tf.keras.applications.ResNet50` from our layers, with random weights from the seed, and either stem.
+    """Build `tf.keras.applications.ResNet50` from our layers, with the given stem and random weights from the seed.
 
     The convolutions have no bias, as in the paper (He et al. 2016). A bias would have no effect, because the BatchNorm
     after the convolution subtracts it again. Its gradient would be 0 apart from rounding errors.

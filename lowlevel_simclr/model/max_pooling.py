@@ -1,6 +1,6 @@
-"""The encoder's max pooling: Keras's layer, except that on a GPU under XLA it is the maximum of strided slices.
+"""The encoder's max pooling: Keras's layer, except that on a GPU under XLA it computes the maximum of strided slices.
 
-`encoder.py` builds the encoder from these layers.
+A strided slice holds one pixel of every pooling window. `encoder.py` builds the encoder with this layer.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ Place = tuple[list[int], list[int], list[int]]  # begin, end and strides of a sl
 
 
 def _find_places(lengths: Any, size: tuple[int, int], stride: tuple[int, int]) -> Iterator[Place]:
-    """Yield, for each pixel of a window in order, the slice that holds this pixel of every window."""
+    """Yield one slice for each position in a window, in order. It holds the pixel at that position of every window."""
     windows = [(length - pixels) // step for length, pixels, step in zip(lengths, size, stride)]  # windows per axis - 1
     for y in range(size[0]):
         for x in range(size[1]):

@@ -137,7 +137,7 @@ def _load_keras_file(model: tf.keras.Model, path: str) -> None:
 
 
 def refuse_large_weights(path: Path) -> None:
-    """Check the sizes of the arrays that a file of weights states, before Keras makes arrays of these sizes.
+    """Check the array sizes that are stated in a file of weights, before Keras makes arrays of these sizes.
 
     In HDF5, an array that is compressed or was never written takes a few bytes in the file. In memory it can take any
     size. If a file is missing or damaged, this function raises nothing, because Keras describes the problem better.

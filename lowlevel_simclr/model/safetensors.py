@@ -31,7 +31,7 @@ TYPES: dict[str, np.dtype] = {
 
 
 class DamagedFile(ValueError):
-    """The file is not a safetensors file that can be read. The message is the end of a sentence about the file."""
+    """The file is not a safetensors file that can be read. The message is a clause such as "its header is not JSON"."""
 
 
 def read_safetensors(path: Path, limit: int, limit_name: str) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ UNUSED = ("fc.", "num_batches_tracked")  # the classifier, and the count of trai
 
 
 class OtherNetwork(ValueError):
-    """The weights belong to another network. The message is the end of a sentence about the file."""
+    """The weights belong to another network. The message is a clause such as "it has no array 'conv1.weight'"."""
 
 
 def name_torch_arrays(model: tf.keras.Model) -> dict[str, np.ndarray]:
@@ -84,7 +84,7 @@ def take_torch_arrays(model: tf.keras.Model, arrays: Mapping[str, np.ndarray]) -
 
 
 def _strip(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays, without the prefix that the name of the first convolution has. Drop names without it."""
+    """Remove from all names the prefix of the first convolution's name. Drop the arrays whose names lack the prefix."""
     first = next((name for name in arrays if name.endswith("conv1.weight") and "layer" not in name), "conv1.weight")
     prefix = first.removesuffix("conv1.weight")
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
