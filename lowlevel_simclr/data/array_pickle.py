@@ -1,7 +1,7 @@
 """Reads a pickle of containers, numbers, text and arrays of numbers. A harmful file can neither run code nor take long.
 
 Unpickling can run code. It can also compute for hours: if each of thirty tuples holds the previous one twice, a hash of
-the last one takes 2^30 steps. So a file is first scanned without building anything.
+the last one takes 2^30 steps. So a file is first scanned without building any of its objects.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Size(NamedTuple):
 
 
 def _refuse_bomb(data: bytes, name: str) -> None:
-    """Scan a pickle without building anything, and check that it has few objects and that they are not deeply nested.
+    """Check that a pickle has few objects, and that they are not deeply nested. The scan builds none of these objects.
 
     Args:
         data: the pickle.
@@ -105,7 +105,7 @@ _SOURCE = "A CIFAR batch is flat. Get the file from a source that you trust."
 
 
 def _take(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Size]:
-    """Remove the objects that an opcode uses from the stack. Return their sizes in the order of the stack."""
+    """Remove from the stack the objects that an opcode uses. Return their sizes in the order of the stack."""
     used: list[_Size] = []
     before = list(opcode.stack_before)
     if pickletools.markobject in before:
@@ -120,7 +120,7 @@ def _take(stack: list[_Size | None], opcode: pickletools.OpcodeInfo) -> list[_Si
 def _measure(used: Sequence[_Size], opcode: pickletools.OpcodeInfo) -> _Size:
     """Return the size of the object that an opcode builds from other objects."""
     first = used[0].depth if used else 0
-    # Whether the opcode adds to a container that exists already: the first object.
+    # Whether the opcode adds to an existing container. This container is then the first object in `used`.
     grows = opcode.name in ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
     inside = max((size.depth for size in (used[1:] if grows else used)), default=0)
     return _Size(1 + sum(size.objects for size in used), max(first if grows else 0, inside + bool(used)))
@@ -180,7 +180,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         self._name = name
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """Return the replacement for a name that belongs to an array. Nothing is imported or called.
+        """Return the replacement for a function or type that a pickled array names. Nothing is imported or called.
 
         Raises:
             DataError: if the pickle contains any other name.

@@ -15,13 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 Element = tuple[np.ndarray | int, ...]
-_WAITING = 1  # most elements that wait in the queue; the iterator may prepare others ahead
+_WAITING = 1  # the largest number of elements in the queue; the iterator may prepare more elements ahead
 _ASSERTED, _END = "the batches end here: ", " [end]"  # the text around the message of an exception of the iterator
 _SECONDS = 10.0  # how long to wait for the end of the thread when the dataset is deleted
 
 
 def make_queue_dataset(elements: Iterator[Element], specs: Sequence[tf.TensorSpec], count: int) -> tf.data.Dataset:
-    """Return a dataset of the elements of an iterator. It can be iterated once.
+    """Return a dataset of the elements of an iterator. The dataset can be iterated only once.
 
     Args:
         elements: yields `count` tuples. A thread starts to take them at once.
@@ -56,7 +56,7 @@ def make_queue_dataset(elements: Iterator[Element], specs: Sequence[tf.TensorSpe
 
 
 def recover_problem(error: tf.errors.OpError) -> str | None:
-    """Return the type and the message of the iterator's exception that caused an error, or None if none did."""
+    """Return type and message of the exception of the iterator that caused an error. None: no exception caused it."""
     found = re.search(re.escape(_ASSERTED) + "(.*)" + re.escape(_END), error.message or "")
     if found is None:
         return None
@@ -70,7 +70,7 @@ def _unescape(found: re.Match[str]) -> str:
 
 
 def _fill(elements: Iterator[Element], specs: Sequence[tf.TensorSpec], queue: tf.queue.QueueBase) -> None:
-    """Put all elements into the queue. If the iterator raises an exception, put in an element with its message."""
+    """Put all elements into the queue. If the iterator raises an exception, add an element with the message of it."""
     place = 0
     try:
         with tf.device("cpu:0"):
@@ -85,7 +85,7 @@ def _fill(elements: Iterator[Element], specs: Sequence[tf.TensorSpec], queue: tf
 
 
 def _report(problem: str, place: int, specs: Sequence[tf.TensorSpec], queue: tf.queue.QueueBase) -> None:
-    """Put an element with the message of an exception into the queue. It makes the graph raise an error."""
+    """Put an element with the message of an exception into the queue. This element makes the graph raise an error."""
     empty = [np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in specs]
     try:
         with tf.device("cpu:0"):

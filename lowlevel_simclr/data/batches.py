@@ -23,8 +23,8 @@ from lowlevel_simclr.data.packed_images import PackedImages
 from lowlevel_simclr.data.streamed import StreamedImages
 
 PREFETCHED = 4  # batches that are made ahead and wait in memory; enough even if steps take unequal times
-# Limit in bytes for the images of the waiting batches, but one batch always waits. A batch of 4096 small images is
-# about as large as this limit. A training step on it takes so long that one waiting batch is enough.
+# The images of the waiting batches take at most this many bytes, but at least one batch waits. A batch of 4096 small
+# images is about as large as this limit. A training step on such a batch is so long that one waiting batch is enough.
 PREFETCHED_BYTES = 2**24
 
 
@@ -81,8 +81,8 @@ def make_batches(
         last_step: the step after the last one, at least `first_step`.
         own: (m,) positions in a batch that belong to one of several replicas. Only these images are gathered. None
             means the whole batch.
-        with_images: whether a batch holds its images. False leaves them out, because the function from `keep_on_device`
-            adds them. This is not possible for `StreamedImages` (images in files).
+        with_images: whether a batch holds its images. False leaves them out, because the function that `keep_on_device`
+            returns adds them later. `StreamedImages` (images in files) need True.
 
     Returns:
         A dataset of epoch () int64, index (N,) int64 and images (N, H, W, C) uint8. The index holds row numbers of the
@@ -92,8 +92,7 @@ def make_batches(
 
     Raises:
         DataError: if there are fewer images than a batch holds.
-        ValueError: if `first_step` is negative or above `last_step`, or if `StreamedImages` are given without
-            `with_images`.
+        ValueError: if `first_step` is negative or above `last_step`, or if `with_images` is False for `StreamedImages`.
     """
     if not 0 <= first_step <= last_step:
         raise ValueError(
@@ -127,7 +126,7 @@ def _disable_autograph(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _make_indices(epoch: tf.Tensor, count: int, batch_size: int, seed: int, own: np.ndarray | None) -> tf.data.Dataset:
-    """Return the whole batches of one epoch as epoch () and index (N,), or only the positions `own` of each."""
+    """Return the whole batches of one epoch as epoch () and index (N,). With `own`, index has only these positions."""
     per_epoch = count_steps_per_epoch(count, batch_size)
     order = stock.draw_epoch_order(seed, epoch, count)[: per_epoch * batch_size]
     order = tf.reshape(order, (per_epoch, batch_size))
@@ -228,15 +227,15 @@ def _stream_batches(
 def recover_data_error(error: tf.errors.OpError) -> DataError | None:
     """Return the DataError that is wrapped inside a TensorFlow error, or None.
 
-    For example, a batch of `make_batches` raises a DataError if one of its files is gone. TensorFlow turns it into an
-    OpError.
+    For example, a batch of `make_batches` raises a DataError if one of its files is gone. TensorFlow turns this
+    DataError into an OpError.
     """
     kind, _, text = (recover_problem(error) or "").partition(": ")
     return DataError(text) if kind == DataError.__name__ else None
 
 
 def _iterate_rows(count: int, batch_size: int, seed: int, steps: range) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (epoch, index (N,)) of each step."""
+    """Yield (epoch, index (N,)) for each step."""
     per_epoch, order, drawn = count // batch_size, np.empty(0, np.int64), -1
     for step in steps:
         epoch, place = divmod(step, per_epoch)

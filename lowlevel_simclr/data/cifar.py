@@ -104,8 +104,8 @@ def load(archive: Archive, data_dir: str | None = None) -> DataSet:
 
     Args:
         archive: CIFAR10 or CIFAR100.
-        data_dir: the folder with the batches, or the folder that contains it. None uses Keras's cache, and downloads
-            the archive if it is not there.
+        data_dir: the folder with the batches, or the folder above it. None uses Keras's cache, and downloads the
+            archive if the cache does not have it.
 
     Raises:
         DataError: if batches are missing, damaged or not CIFAR batches, or if they cannot be downloaded.
@@ -229,7 +229,7 @@ def _refuse_damaged(archive: Archive, folder: Path) -> None:
 
 
 def _read_classes(archive: Archive, path: Path) -> tuple[str, ...]:
-    """Return the class names in the meta file, or the archive's own if there is no such file."""
+    """Return the class names in the meta file, or `archive.classes` if there is no such file."""
     if not path.is_file():
         return archive.classes
     names = read_pickle(path, _UNPACK).get(archive.names_key)
@@ -241,7 +241,7 @@ def _read_classes(archive: Archive, path: Path) -> tuple[str, ...]:
 def _read_batch(path: Path, labels_key: str, classes: int) -> Split:
     """Return one batch: images (n, 32, 32, 3) uint8 and labels (n,) int64.
 
-    A batch of CIFAR-10 holds 10,000 images. Any other number is accepted too, so that a user can take a part of them.
+    A batch of CIFAR-10 holds 10,000 images. Any other number is accepted too, so that users can make smaller batches.
 
     Raises:
         DataError: if the file is damaged, or if its images or labels have the wrong shape, type, number or range.

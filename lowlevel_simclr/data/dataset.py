@@ -14,7 +14,7 @@ import numpy as np
 from lowlevel_simclr.config.choices import SMALLEST_BATCH
 from lowlevel_simclr.config.names import OneLineError
 
-UNLABELLED = -1  # the label of an image that has none
+UNLABELLED = -1  # stands for a missing label
 HELD_OUT = 0.1  # share of the images that is held out if there is no test split
 
 
@@ -73,7 +73,8 @@ def choose_held_out(count: int, seed: int) -> np.ndarray:
         seed: seed of the choice.
 
     Returns:
-        (count,) bool, True for each held-out image. These are a tenth of the images, and at least one if there are two.
+        (count,) bool, True for each held-out image. A tenth of the images is held out, and at least one image if there
+        are two or more.
     """
     chosen = np.zeros(count, bool)
     chosen[np.random.default_rng(seed).permutation(count)[: max(1, round(HELD_OUT * count))]] = count > 1
@@ -83,8 +84,8 @@ def choose_held_out(count: int, seed: int) -> np.ndarray:
 def number_classes(*labels: np.ndarray) -> tuple[list[np.ndarray], tuple[str, ...]]:
     """Return labels as class numbers from 0 without gaps, and the name of each class: its label as text.
 
-    Labels may be numbers such as 47219. With the gaps between them, every table, picture and classifier would have
-    classes without an image.
+    Labels may be numbers such as 47219. If the labels themselves were the class numbers, every table, picture and
+    classifier would have many classes without an image.
 
     Args:
         labels: (n,) integers of any type, for each split. A negative number means that there is no label.
@@ -112,7 +113,7 @@ def explain_too_few(count: int, where: str = "") -> str:
 
     Args:
         count: number of images to train on.
-        where: more words after that number, such as " in pictures".
+        where: text for the message after "to train on", such as " in pictures".
     """
     found = "is only 1 image" if count == 1 else f"are {count} images"
     return (

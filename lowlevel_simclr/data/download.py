@@ -48,8 +48,8 @@ def fetch(url: str, path: Path, sha256: str, remedy: str) -> None:
     Raises:
         DataError: in one of these cases. There is no network. A request receives nothing. An answer does not begin
             within LONGEST_ANSWER. The file is larger than LARGEST_DOWNLOAD. The transfer takes longer than
-            LONGEST_DOWNLOAD. The hash differs: then a downloaded file is removed, but a file that was there before is
-            not. The disk is full. Another process is downloading the file.
+            LONGEST_DOWNLOAD. The hash differs: then a newly downloaded file is removed, but a file that existed before
+            the call is kept. The disk is full. Another process is downloading the file.
     """
     if path.exists():
         _check_given(path, sha256)
@@ -228,7 +228,7 @@ def _refuse_other(url: str, part: BinaryIO, sha256: str, remedy: str) -> None:
 
 
 def _discard(part: BinaryIO) -> None:
-    """Remove the file of the bytes received so far. On Windows, an open file cannot be removed, so empty it instead."""
+    """Remove the file of the bytes received so far. Windows cannot remove an open file, so it is emptied there."""
     if sys.platform == "win32":
         part.truncate(0)
     else:

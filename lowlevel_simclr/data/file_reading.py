@@ -30,7 +30,7 @@ def read_images(
     keep: Callable[[int, np.ndarray], None] | None = None,
     frames: Frames | None = None,
 ) -> Iterator[int]:
-    """Decode images in threads, and note in the index which can be used. Yield the row of each image, in order.
+    """Decode images in threads, and note in the index which images can be used. Yield each image's row, in order.
 
     Args:
         source: the images.

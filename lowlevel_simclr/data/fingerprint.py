@@ -1,4 +1,7 @@
-"""The fingerprint of a data set. The workers (processes) of a run compare it, because all must read the same images."""
+"""Computes the fingerprint of a data set. The workers (processes) of a training compare their fingerprints.
+
+All workers must read the same images.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,7 @@ def describe_content(images: DataSet) -> dict[str, Any]:
     Returns:
         JSON values by name: the number of images in each split, the shape (height, width, channels) of an image, the
         number of classes, and a SHA-256 over the pixels, the labels and the names of the classes. For a folder of
-        images, the SHA-256 covers the paths and contents of the files in place of the pixels, because data.json has
-        that hash already.
+        images, the hash in data.json over the paths and contents of the files takes the place of the pixels.
 
     Examples:
         >>> from lowlevel_simclr.data.catalog import load_dataset

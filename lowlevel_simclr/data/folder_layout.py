@@ -1,8 +1,8 @@
 """Finds the splits and the classes of a folder of images, only from the names of its subfolders.
 
-A folder named train, test, val or similar, in lower or upper case, can be a split or a class. The whole layout decides.
-A layout that can be read in two ways raises an error. The split folders may lie in a folder that contains only them
-(`images/train/`), or in the folders of the classes (`cat/train/`).
+A folder named train, test, val or similar, in lower or upper case, can be a split or a class. The whole layout decides
+which of the two it is. A layout that can be read in two ways raises an error. The split folders may lie in a folder
+that contains only them (`images/train/`), or in the folders of the classes (`cat/train/`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def find_layout(root: str, paths: Sequence[str], splits: str = "auto") -> Layout
         root: the name of the folder, for messages.
         paths: the paths of the files relative to the folder, separated by `/`.
         splits: "auto" decides from the whole layout. "none": no folder is a split. "named": every folder with the name
-            of a split is one.
+            of a split is a split.
 
     Raises:
         DataError: if the layout has two readings and `splits` is "auto", or if no image is left to train on.
@@ -169,8 +169,8 @@ def choose_splits(kinds: Collection[str]) -> tuple[str, str]:
         kinds: the splits of the images: values of KINDS, and an empty text for images in no split.
 
     Returns:
-        Two texts. The first is "train", or an empty text if no image is in a train split. An empty text means that the
-        images in no split are trained on. The second is the first of HELD that is in `kinds`, or an empty text.
+        Two texts. The first is "train", or an empty text if no image is in a train split. In that case, training uses
+        the images in no split. The second text is the first entry of HELD that is in `kinds`, or an empty text.
     """
     return "train" if "train" in kinds else "", next((kind for kind in HELD if kind in kinds), "")
 

@@ -1,9 +1,9 @@
-"""Chooses the sizes in which images of different sizes are stored. Each keeps its aspect ratio, in a padded array.
+"""Chooses the size of each stored image, if the images of a data set differ in size. Each keeps its aspect ratio.
 
 The bounds are the largest allowed shorter side and the largest allowed longer side of an image. A larger image is
-reduced until both its sides are within the bounds. No image is enlarged. The arrays of all images have the same size.
-The image lies in the upper left corner of its array, which is called its canvas. The rest of the canvas is black and no
-view shows it. The frame of an image is the part of the canvas that it covers.
+reduced until both its sides are within the bounds. No image is enlarged. Each image is stored in an array, its canvas,
+and all canvases have the same size. The image lies in the upper left corner of its canvas. The rest of the canvas is
+black, and no view (random crop) shows this rest. The frame of an image is the part of the canvas that the image covers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def choose_frames(shapes: NDArray[np.int64], usable: NDArray[np.bool_], largest_
     bound of the longer side is chosen so that it reduces only 5 % of the images further.
 
     Args:
-        shapes: (n, 3), the height, width and channels that the header of each file states, or 0 if it states none.
+        shapes: (n, 3), the height, width and channels in the header of each file, or 0 if there is no such header.
         usable: (n,), True for the images that the choice is based on, at least one.
         largest_side: limit for the shorter side, in pixels.
     """

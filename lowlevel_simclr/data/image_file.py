@@ -6,7 +6,7 @@ These rules hold for every file:
 
 - The orientation that a camera wrote (EXIF) is applied.
 - Transparent pixels are laid over white. Palettes become colours, and CMYK becomes RGB.
-- 16-bit grey is scaled to 8 bits (65535 -> 255, rounded). From 16-bit colour, Pillow keeps the high byte. A file of
+- 16-bit grey is scaled to 8 bits (65535 -> 255, rounded). Of 16-bit colours, Pillow keeps the high bytes. A file of
   floats, or of whole numbers above 65535, raises an error, because such a file does not say which number is white.
 - If a file has several pages or frames, the first one is read.
 - Text, colour profiles and other notes in a PNG are ignored, even if they are damaged (`png_chunks.py`).
@@ -46,7 +46,7 @@ from lowlevel_simclr.data.resize_pixels import Box, Size, resize_image
 from lowlevel_simclr.runtime.files import open_regular_file, read_regular_file
 
 SMALLEST = 8  # pixels a side; a smaller image has no useful crop
-LARGEST_IMAGE_FILE = 2**28  # bytes; a photograph of 100 megapixels takes 100 MB as PNG or less
+LARGEST_IMAGE_FILE = 2**28  # bytes; a photograph of 100 megapixels takes at most 100 MB as PNG
 # Importing these plugins registers them with Pillow before threads open files.
 for _form in ("Bmp", "Gif", "Jpeg2K", "Jpeg", "Png", "Ppm", "Tiff", "WebP"):
     importlib.import_module(f"PIL.{_form}ImagePlugin")
@@ -206,7 +206,7 @@ def _open_image(file: BinaryIO) -> Image.Image:
 
 @contextlib.contextmanager
 def _lift_limit() -> Iterator[None]:
-    """Switch off Pillow's limit of pixels while the block runs. The image must have at most LARGEST_IMAGE_PIXELS.
+    """Switch off Pillow's limit of pixels inside a `with` block. The image must have at most LARGEST_IMAGE_PIXELS.
 
     Some plugins of Pillow check this limit again while they decode. The limit is a global variable of the process, so
     only one thread at a time runs such a block.
@@ -333,7 +333,7 @@ def _decode(content: bytes, take: Callable[[Image.Image], Result]) -> Result:
 
 
 def _explain_error(error: Exception) -> str:
-    """Return in a few words, without the path, why a file cannot be used."""
+    """Return a few words that say why a file cannot be used. The path is not repeated."""
     if isinstance(error, Image.DecompressionBombError):  # for example, a frame is larger than the image
         return "has too many pixels: " + str(error).partition(",")[0]  # the rest of the message suspects an attack
     if isinstance(error, OSError) and error.strerror:

@@ -1,14 +1,14 @@
-"""A folder of images as a data set: in memory, or streamed from its files if it is large.
+"""Loads a folder of images as a data set. A small one is kept in memory, and a large one is streamed from its files.
 
 `image_walk.py` finds the files, and `folder_layout.py` finds the folders that are splits. If no folder is a test or
-validation split, a tenth of the images is held out; the seed chooses them. The label of an image is the name of the
-folder that it lies in. An image that lies directly in the folder of a split has no label. Files whose names do not end
-like an image (such as .jpg) are only counted.
+validation split, a tenth of the images is held out, chosen by the seed. The label of an image is the name of the folder
+that it lies in. An image that lies directly in the folder of a split has no label. Files without the ending of an image
+(such as .jpg) are only counted.
 
 All images are stored in arrays of one shape, so a batch is one array. Images of different sizes keep their aspect ratio
 and are padded (`frames.py`). `image_file.py` decodes a file into pixels. Every file is decoded once before the first
-training step. A file that cannot be read is left out and listed in data.json. This does not change the split and the
-class number of the other images, because these depend only on the names of the files.
+training step. A file that cannot be read is left out and listed in data.json. The other images keep their splits and
+class numbers, because these depend only on the names of all files.
 
 `image_index.py` stores the results of reading, so that later starts only read files that are new or have changed.
 `packed_images.py` can store the pixels, so that later starts and training steps decode nothing.
@@ -47,7 +47,7 @@ from lowlevel_simclr.data.table_layout import NO_TABLES, Tables, find_table_layo
 from lowlevel_simclr.runtime.progress_bar import open_bar, track
 
 FRAMES = "frames"  # the entry of data.json about the padding, if the images have different sizes
-MEASURED = 200  # files, evenly spread over the list, whose headers are read to find the usual size of the images
+MEASURED = 200  # number of files whose headers are read to find the usual size, evenly spread over the list of files
 
 
 class Listing(NamedTuple):
@@ -66,7 +66,7 @@ class Listing(NamedTuple):
     counts: dict[str, int]  # numbers of files that are not used: "not_images" and "outside_splits"
     left_out: dict[str, str]  # from path to reason, for files and folders that are not used, see `image_walk`
     folders: Mapping[str, list[str]]  # the folders that are splits, see `folder_layout.Layout`
-    tables: str | None = None  # SHA-256 over splits and labels, if they do not follow from the paths
+    tables: str | None = None  # SHA-256 over splits and labels, if these do not come from the paths of the images
     identities: np.ndarray | None = None  # (n, 5) int64 of the files, see `image_index.read_identities`
 
 
@@ -104,7 +104,8 @@ def load(
         at_least: number of training images that are needed. If there are fewer, an error is raised before any file is
             opened.
         before: the content of data.json from an earlier session (start) of the run. If no file has changed since then,
-            its entries are reused. If a file has changed, the folder is read again and must still hold the same images.
+            the entries of data.json are reused. If a file has changed, the folder is read again and must still hold the
+            same images.
         cache: the folder for the index and for packed pixels. None: the pixels are not packed.
 
     Raises:
@@ -136,7 +137,10 @@ def load(
 
 
 def _open_index(listing: Listing, cache: Path | None) -> AbstractContextManager[ImageIndex]:
-    """Return a context manager that yields the index of the images. If there are no identities, it is not saved."""
+    """Return a context manager that yields the index of the images.
+
+    If the listing has no identities of the files, the index is not saved.
+    """
     count = len(listing.paths)
     if listing.identities is None:
         return open_index(np.full((count, len(IDENTITY)), -1), None)
@@ -153,7 +157,7 @@ def list_images(
 
     Args:
         root: the folder.
-        seed: seed that chooses the held-out images if no folder holds them.
+        seed: seed that chooses the held-out images if no folder is a test or validation split.
         splits: see `folder_layout.find_layout`.
         own: the run folder, which is left out.
         tables: the files of labels and splits, if there are any.
@@ -279,7 +283,7 @@ class Pictures(NamedTuple):
 
 
 def measure_pictures(listing: Listing) -> Pictures | None:
-    """Return the number of the images and their usual size. At most MEASURED headers are read.
+    """Return the number of training images, and the usual size of the images. At most MEASURED headers are read.
 
     Returns:
         None if none of the headers can be read.
@@ -304,8 +308,9 @@ def choose_form(
     sizes keep their aspect ratio and are padded, see `frames.choose_frames`. In both cases images are reduced until the
     shorter side is at most `largest_side` pixels. There is one channel if every image is grey, otherwise three.
 
-    Older versions stored images of different sizes as squares, so data.json has no entry FRAMES. Such a run continues
-    with squares: larger images are scaled down, smaller images are scaled up, and the ends of long images are cut off.
+    Older versions stored images of different sizes as squares. The data.json of such a run has no entry FRAMES. The run
+    continues with squares: larger images are scaled down, smaller images are scaled up, and the ends of long images are
+    cut off.
 
     Args:
         listing: the images.
@@ -357,7 +362,7 @@ def _measure_images(listing: Listing, index: ImageIndex) -> None:
 
 
 def _try_shape(source: Encoded, row: int) -> Shape | str:
-    """Return the shape of an image, or the reason why it has none."""
+    """Return the shape of an image, or the reason why the shape cannot be read."""
     try:
         return source.read_shape(row)
     except UnreadableError as error:
@@ -507,8 +512,8 @@ def _put(block: np.ndarray, places: Mapping[int, int], row: int, pixels: np.ndar
 def _make_record(listing: Listing, found: FoundImages, form: Form, largest_side: int) -> dict[str, Any]:
     """Return the content of data.json.
 
-    Some entries are for people: `counts`, `classes` and the images that were left out. With the others, a resumed run
-    checks that the images have not changed.
+    Some entries are for people: `counts`, `classes` and the images that were left out. A resumed run uses the other
+    entries to check that the images have not changed.
     """
     readable = _list_readable(listing, found)
     train = sum(row < listing.train for row in readable)
@@ -530,7 +535,7 @@ def _make_record(listing: Listing, found: FoundImages, form: Form, largest_side:
 
 
 def _describe_form(form: Form) -> dict[str, Any]:
-    """Return the entries of data.json about the storage of images. `shape` is the shape of an evaluated image."""
+    """Return the entries of data.json about how images are stored. `shape` is that of an image in the evaluation."""
     if form.frames is None:
         return {"shape": list(form.shape)}
     shorter, longer = form.frames.bounds
@@ -547,7 +552,7 @@ def _read_recorded(listing: Listing, before: Mapping[str, Any]) -> FoundImages:
 def _refuse_change(root: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
     """Check that a resumed run has the images with which it began.
 
-    For skipped files only the paths are compared. The reasons come from Pillow, and their words change with its
+    Of skipped files, only the paths are compared. The reasons come from Pillow, and their words depend on Pillow's
     version.
     """
     if not before or all(_take_compared(before, key) == _take_compared(now, key) for key in _COMPARED):
@@ -604,9 +609,10 @@ class FolderImages(StreamedImages):
         pool: ThreadPoolExecutor | None = None,
         frames: Frames | None = None,
     ) -> None:
-        """Take the images `chosen` (n,) of `source`, which have been read once. The threads of `pool` decode them.
+        """Take the images with the row numbers `chosen` (n,) of `source`. The threads of `pool` decode them.
 
-        `frames` has the frames (sizes) of all images of the source. None means that the arrays have no padding.
+        These images were read once before, so they are known to be readable. `frames` has the frames (sizes) of all
+        images of the source. None means that the arrays have no padding.
         """
         super().__init__(chosen, shape)
         self._frames = frames

@@ -1,12 +1,13 @@
 """An index of the image files of a folder. With it, the next start reads only files that are new or have changed.
 
-The index recognises a file by its device, inode, size, and the times of its last modification and of its last change.
-So the index still recognises the files after their folder was renamed. A file with several names (hard links) is read
-once. The entry of a file holds a hash of the content, the size of the image, and whether the image can be read.
+The index recognises a file by its device, its inode, its size, and the times at which its content and its inode last
+changed (mtime and ctime). So the index still recognises the files after their folder was renamed. A file with several
+names (hard links) is read once. The entry of a file holds a hash of the content, the size of the image, and whether the
+image can be read.
 
-The index lies in the folder of `--cache`. Without `--cache`, and with INDEXED image files or more, the index lies in
-the user's cache folder (`$XDG_CACHE_HOME/lowlevel_simclr` or `~/.cache/lowlevel_simclr`). The index is never written
-into the folder of the images. It can be deleted at any time.
+The index lies in the folder of `--cache`. Without `--cache`, it lies in the user's cache folder
+(`$XDG_CACHE_HOME/lowlevel_simclr` or `~/.cache/lowlevel_simclr`), and fewer than INDEXED image files get no index. The
+index is never written into the folder of the images. It can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -104,9 +105,10 @@ class ImageIndex:
         return {int(row): self._reasons[states[row] - _BAD] for row in np.flatnonzero(states >= _BAD)}
 
     def recall(self) -> None:
-        """Read the entries of files that have not changed since an earlier start.
+        """Take the entries of unchanged files from the saved index.
 
-        A file that could not be used is read again if the version of this package or of Pillow has changed since then.
+        A file that could not be used is read again if READER (the rules for decoding, Pillow's version and the formats
+        that it reads) differs from that of the saved index.
         """
         try:
             reader, reasons, kept = _read_index(self._place) if self._place else (READER, [], self.entries[:0])
@@ -255,11 +257,11 @@ def _check(body: bytes) -> str:
 
 
 def _read_index(place: Path) -> tuple[str, list[str], np.ndarray]:
-    """Return the versions with which an index was written (READER), its reasons and its entries (m,).
+    """Return what a saved index contains: READER when it was written, the list of reasons, and the entries (m,).
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is damaged.
+        ValueError: if the file is damaged.
     """
     content = read_regular_file(place, LARGEST_INDEX, "LARGEST_INDEX")
     if not content.startswith(_MAGIC):

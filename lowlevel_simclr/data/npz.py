@@ -22,9 +22,9 @@ def load(path: Path, seed: int = 0) -> DataSet:
     """Load the data set in an npz file.
 
     Images are uint8, (n, H, W, C) or (n, H, W), with C from 1 to 4. Labels are whole numbers from 0, (n,) or (n, 1),
-    and may be absent. The numbers may have gaps, and then become class numbers without gaps. If the file has an array
-    `classes` with the names of the classes, a label is an index into this array. Without a test split, a tenth of the
-    images is held out; the seed chooses them.
+    and may be absent. If the file has an array `classes` with the names of the classes, a label is an index into this
+    array. Otherwise labels with gaps between them are renumbered without gaps. Without a test split, a tenth of the
+    images is held out, chosen by the seed.
 
     Args:
         path: the file.
@@ -84,7 +84,7 @@ def _read_split(path: Path, arrays: dict[str, np.ndarray], key: str, labels_key:
 
 
 def _read_labels(path: Path, labels: np.ndarray | None, key: str, count: int) -> np.ndarray:
-    """Return the labels (n,) in the type of the file. They are UNLABELLED if there are no labels."""
+    """Return the labels (n,) in the type of the file. If the file has no labels, all are UNLABELLED."""
     if labels is None:
         return np.full(count, UNLABELLED, np.int64)
     flat = labels.reshape(len(labels)) if labels.ndim == 2 and labels.shape[1] == 1 else labels
@@ -102,7 +102,7 @@ def _name_classes(
 ) -> tuple[Split, Split, tuple[str, ...]]:
     """Return both splits with class numbers, and the names of the classes.
 
-    Without names in the file, the labels may be any whole numbers from 0, and the number is the name of the class.
+    Without names in the file, the labels may be any whole numbers from 0, and the label is the name of its class.
     """
     if names is None:
         (first, second), found = number_classes(train.labels, test.labels)

@@ -60,12 +60,12 @@ class PackedImages(StreamedImages):
 
 
 def make_key(digests: list[bytes], shape: Shape, bounds: Bounds | None = None) -> str:
-    """Return the name of the packed images of some files.
+    """Return the name of the file with the packed images, without its ending.
 
     Args:
         digests: a hash for each image file, in order. For a file that cannot be used, this is the empty text b"".
         shape: the shape of the array of an image.
-        bounds: the largest sides of an image inside its array, or None if the arrays have no padding.
+        bounds: the largest allowed sides of an image inside its array, or None if the arrays have no padding.
     """
     digest = hashlib.sha256(repr((RULES, tuple(shape), *([] if bounds is None else [tuple(bounds)]))).encode())
     for each in digests:
@@ -263,7 +263,8 @@ def open_packing(
 ) -> Iterator[Packing]:
     """Yield a file of packed images to write. Only one process writes it at a time, and all others wait.
 
-    If the block is interrupted, the blocks of images written so far are kept, and a later start continues the file.
+    If the body of the `with` statement is interrupted, the blocks of images written so far are kept. A later start
+    continues the file.
 
     Args:
         folder: see `Packing`.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NAMED = re.compile(r"\.(parquet|parq)$")  # names of Parquet files in a folder
 IMAGE_COLUMNS = ("image", "img", "image_bytes", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "cls", "category")
-LARGEST_GROUP = 2**30  # bytes of an uncompressed group at most; Hugging Face writes 100 images to a group
+LARGEST_GROUP = 2**30  # the largest size of an uncompressed group, in bytes; Hugging Face writes 100 images to a group
 
 
 class Columns(NamedTuple):
@@ -95,7 +95,7 @@ def refuse_no_package() -> None:
 
 
 def _open_file(path: Path, file: str, left_out: dict[str, str]) -> pyarrow.parquet.ParquetFile | None:
-    """Return an open file, or None with the reason in `left_out`."""
+    """Open a Parquet file. If this fails, store the reason in `left_out` and return None."""
     import pyarrow
     import pyarrow.parquet
 
@@ -119,7 +119,7 @@ def find_columns(path: Path, schema: pyarrow.Schema) -> Columns:
 
     Args:
         path: the file, for messages.
-        schema: its columns.
+        schema: the columns of the file.
 
     Raises:
         DataError: if there is no column of images.
@@ -206,8 +206,8 @@ def _list_groups(path: Path, metadata: pyarrow.parquet.FileMetaData, column: str
 class _Rows:
     """Encoded images in the rows of Parquet files, see `encoded.Encoded`.
 
-    A group is read once, when the first of its images is needed. All its images then lie in a temporary file, because
-    training reads them in another order in every epoch.
+    A group is read once, as soon as one of its images is needed. All images of the group are then kept in a temporary
+    file, because training reads the images in another order in every epoch.
     """
 
     def __init__(self, groups: Sequence[_Group], names: Sequence[str]) -> None:

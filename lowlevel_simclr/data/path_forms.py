@@ -13,7 +13,7 @@ from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.data.image_walk import FoundFiles, find_image_files
 from lowlevel_simclr.data.path_table import read_lines
 
-COMMENT = "#"  # A line of a list that begins with it is a comment. Write ./#1.png for the path #1.png.
+COMMENT = "#"  # In a list, a line that begins with this character is a comment. Write ./#1.png for the path #1.png.
 _MAGIC = re.compile(r"[*?[]")
 
 

@@ -116,7 +116,7 @@ def _find_columns(cells: Sequence[str], column: str) -> tuple[int, int] | None:
     names = [cell.lower() for cell in cells]
     values = [place for place, name in enumerate(names) if name in VALUE_COLUMNS[column]]
     paths = [place for place, name in enumerate(names) if name in PATH_COLUMNS]
-    if len(names) == 2 and len(values) + len(paths) == 1:  # only one of two names is known; it decides for both columns
+    if len(names) == 2 and len(values) + len(paths) == 1:  # one name is known, so the other column is the other kind
         values, paths = values or [1 - paths[0]], paths or [1 - values[0]]
     return (paths[0], values[0]) if len(values) == len(paths) == 1 else None
 

@@ -48,7 +48,7 @@ def drop_notes(content: bytes) -> bytes:
 
 
 def read_head(file: BinaryIO) -> bytes:
-    """Return the beginning of a PNG file up to the head of the first chunk with pixels, without the notes.
+    """Return the beginning of a PNG file, up to the length and name of the first chunk with pixels, without the notes.
 
     Args:
         file: the file, at its beginning. Notes are skipped and not read.

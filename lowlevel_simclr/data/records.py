@@ -132,8 +132,8 @@ def arrange_records(shown: Path, root: Path, files: Sequence[str], records: Reco
 def _identify_records(root: Path, names: Sequence[str]) -> np.ndarray:
     """Return the identity (n, 5) int64 of every record, see `image_index.read_identities`.
 
-    An index recognises a record by it. It is the identity of the file, but with the number of the record in place of
-    the file's size.
+    An image index recognises a record by its identity. This is the identity of the file that holds the record, but with
+    the number of the record in place of the size of the file.
     """
     parts = [name.rpartition("#") for name in names]
     files = {file: place for place, file in enumerate(dict.fromkeys(file for file, _, _ in parts))}
@@ -156,7 +156,7 @@ def hash_files(root: Path, files: Iterable[str]) -> str:
 
 
 def _choose_splits(shown: Path, records: Records) -> tuple[str, str | None]:
-    """Return the split to train on, and the split to hold out. The second is None if the seed chooses these images.
+    """Return the split to train on, and the split to hold out. None: the seed chooses the latter images.
 
     Raises:
         DataError: if there are several splits, and none of them is for training.

@@ -1,6 +1,6 @@
 """The built-in data set: ten kinds of shapes, drawn deterministically from a seed.
 
-From the raw pixels alone, the kind of shape is hard to tell. `catalog.py` divides the images into splits.
+It is hard to tell the kinds apart from the raw pixels alone. `catalog.py` divides the images into splits.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _ring(x: Field, y: Field) -> Field:
 def _star(x: Field, y: Field) -> Field:
     """A star with five points.
 
-    By symmetry, the plane is folded onto one tenth of it. There the outline is a single straight line.
+    By symmetry, the plane is folded onto one tenth of it. In this tenth, the outline is a single straight line.
     """
     tenth = np.pi / 5
     angle = abs((np.arctan2(y, x) + tenth) % (2 * tenth) - tenth)  # 0 on a point's axis, pi/5 between two points

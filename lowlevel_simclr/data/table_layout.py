@@ -49,8 +49,8 @@ def find_table_layout(root: Path, shown: str, paths: Sequence[str], splits: str,
         tables: the tables.
 
     Raises:
-        DataError: see `folder_layout.find_layout`, `path_table.read_table` and `path_table.match_entries`. Also if the
-            name of a split is unknown, or if no image is left to train on.
+        DataError: see `folder_layout.find_layout`, `path_table.read_table` and `path_table.match_entries`. It is also
+            raised if the name of a split is unknown, or if no image is left to train on.
     """
     layout = find_layout(shown, paths, "none" if tables.split else splits)
     unknown: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""Reads encoded images from TFRecord files of `tf.train.Example`. The images must have one of the usual feature keys.
+"""Reads encoded images from TFRecord files of `tf.train.Example`. An image must be under one of the usual feature keys.
 
-Listing the images reads every record once. This checks the checksums, and finds where each encoded image lies. After
-that, an image is read by its position in the file, without TensorFlow.
+To list the images, the module reads every record once. It checks the checksums, and finds where each encoded image
+lies. After that, an image is read by its position in the file, without TensorFlow.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def read_parts(
 def _find_images(
     root: Path, parts: tuple[Part, ...], keys: Keys, classes: tuple[str, ...] | None, stamp: str
 ) -> Records:
-    """Return the images in some records, without `shown`. A new `stamp` shows the cache that a file has changed."""
+    """Return the images in some records, without `shown`. `stamp` changes with the files, so no old result returns."""
     places: list[tuple[int, int, int]] = []
     names: list[str] = []
     kinds: list[str] = []
@@ -187,6 +187,9 @@ def _take_label(feature: tf.train.Feature) -> Label:
 
 def name_labels(labels: Sequence[Label], texts: Sequence[str]) -> list[Label]:
     """Return the labels as names, if every label number has exactly one name that no other number has.
+
+    If the numbers have no such names, the labels are returned unchanged. If no label is a number, a missing label is
+    replaced by its text.
 
     Args:
         labels: numbers, texts or None.

@@ -62,7 +62,7 @@ class InferenceTransform:
             (B, S, S, C) float32.
 
         Raises:
-            ValueError: if there are `sizes` but no S, or if a size of known value is larger than H x W.
+            ValueError: if there are `sizes` but no S, or if a size is larger than H x W and its value is known.
         """
         if sizes is None:
             return self.standardise(self.resize(images))
@@ -110,7 +110,8 @@ def resize_antialiased(images: Any, size: int) -> Any:
     The images are tensors, or symbolic images of Keras, which have four axes. For symbolic images the function uses
     only operations that Keras saves and loads as layers, and that other formats support too. It cannot use the layer
     `Resizing`. In Keras 2 this layer has no antialiasing. In Keras 3 it assumes `training=True` if no value is given,
-    and passes this on to the layers after it. So a model that is called directly would train its BatchNorm.
+    and passes this on to the layers after it. So a model that is called directly would update the moving statistics of
+    its BatchNorm layers.
     """
     if _is_symbolic(images):
         return resize_any_size(images, size, _choose_operations(images))

@@ -10,7 +10,7 @@ import numpy as np
 
 from lowlevel_simclr.data.dataset import DataError
 
-_MISSING, _EMPTY = -1, -2  # lengths of an image that was not added, and of one without bytes
+_MISSING, _EMPTY = -1, -2  # stand for the length of an image that was not added, and of an image without bytes
 
 
 class Unpacked:
@@ -32,7 +32,7 @@ class Unpacked:
         return bool(self._lengths[row] != _MISSING)
 
     def add(self, row: int, content: bytes | None) -> None:
-        """Add the bytes of an image, or None if it has none.
+        """Add the bytes of an image. `content` is None if the source has no bytes for this image.
 
         Raises:
             DataError: if the file cannot be written, for example because the disk is full.
