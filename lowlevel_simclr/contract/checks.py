@@ -135,7 +135,7 @@ def check_recipe(recipe: Any) -> Any:
     """Return `recipe`, the ranges and probabilities of the random views, unchanged if views can be made with it.
 
     Args:
-        recipe: a `settings.ViewRecipe`, or any object with its attributes.
+        recipe: a `settings.ViewRecipe`, or any object with the same attributes.
 
     Raises:
         TypeError: if an attribute is missing, or is neither a number nor a range of two numbers.
@@ -259,7 +259,7 @@ def check_finite(params: ViewParams) -> None:
         params: parameters as arrays or eager tensors.
 
     Raises:
-        ValueError: if one of them is NaN or infinite. The message names the row.
+        ValueError: if a parameter is NaN or infinite. The message names the row.
     """
     for name in FINITE_FIELDS:
         values = np.asarray(getattr(params, name))
@@ -273,13 +273,13 @@ def check_scaling(mean: Any, std: Any, channels: int) -> None:
     """Check the mean and the standard deviation that scale the pixels of views.
 
     Args:
-        mean: number, or one for each channel, or None.
-        std: number, or one for each channel, or None.
+        mean: one number, or one number for each channel, or None.
+        std: one number, or one number for each channel, or None.
         channels: C, number of channels.
 
     Raises:
-        ValueError: if only one of them is given, if one has neither 1 nor C numbers, if a number is NaN or infinite, or
-            if a std is not positive.
+        ValueError: if only one of mean and std is given, if one of them has neither 1 nor C numbers, if a number is NaN
+            or infinite, or if a std is not positive.
     """
     if (mean is None) != (std is None):
         raise ValueError(f"mean is {mean} and std is {std}. Give both or neither.")
@@ -297,11 +297,11 @@ def check_scaling(mean: Any, std: Any, channels: int) -> None:
 def complete_scaling(mean: Any, std: Any, channels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the number to subtract from each channel, and the number to divide it by: (C,) float64 each.
 
-    The implementations in TensorFlow use this function. The reference scales by itself.
+    The implementations in TensorFlow use this function. The reference in NumPy has its own code for the scaling.
 
     Args:
-        mean: number, or one for each channel, or None.
-        std: number, or one for each channel, or None.
+        mean: one number, or one number for each channel, or None.
+        std: one number, or one number for each channel, or None.
         channels: C, number of channels.
 
     Raises:

@@ -64,7 +64,7 @@ def check_temperature(temperature: Temperature) -> Temperature:
 
 
 def check_own_pairs(z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor) -> None:
-    """Check that the pairs whose loss a replica computes exist.
+    """Check that a batch has the pairs whose loss a replica computes.
 
     A pair is both views (random crops) of one image. A replica is a device that works on its part of the batch.
 

@@ -50,7 +50,7 @@ def philox4x32(counter: ArrayLike, key: ArrayLike) -> Words:
 
     Examples:
         >>> from lowlevel_simclr.contract.philox import philox4x32
-        >>> [hex(word) for word in philox4x32([0, 0, 0, 0], [0, 0])]  # a known answer of Random123
+        >>> [hex(word) for word in philox4x32([0, 0, 0, 0], [0, 0])]  # as in Random123, the authors' library
         ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
     counter, key = np.asarray(counter), np.asarray(key)

@@ -131,10 +131,10 @@ def refuse_infinite_factors(params: ViewParams) -> ViewParams:
         params: parameters as tensors.
 
     Returns:
-        The parameters with the changed boxes.
+        The parameters, with the boxes changed as said above.
 
     Raises:
-        ValueError: eagerly, see `checks.check_finite`.
+        ValueError: in eager mode, see `checks.check_finite`.
     """
     if tf.executing_eagerly():
         check_finite(params)

@@ -10,10 +10,10 @@ import numpy as np
 # The colour operations, by the numbers that stand for them in ViewParams.order.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 
-# (24, 4): every order of the four, in lexicographic order.
+# (24, 4): every order of the four operations, in lexicographic order.
 PERMUTATIONS = np.array(list(itertools.permutations(range(4))), np.int32)
 
-# The fields of ViewParams that hold numbers with a fraction, which must be finite.
+# The floating-point fields of ViewParams. Their numbers must be finite.
 FINITE_FIELDS = ("brightness", "contrast", "saturation", "hue", "brightness_shift", "blur_sigma")
 
 
@@ -29,9 +29,9 @@ class ViewParams(NamedTuple):
     brightness: Any  # (2N,) float32: factor
     contrast: Any  # (2N,) float32: factor, about each channel's mean
     saturation: Any  # (2N,) float32: factor of the HSV saturation S; values below 0 count as 0
-    hue: Any  # (2N,) float32: shift of the HSV hue H, in turns
+    hue: Any  # (2N,) float32: shift of the HSV hue H; 1 is the full colour circle
     brightness_shift: Any  # (2N,) float32: added after the brightness factor; unit of pixels in [0, 1]
-    order: Any  # (2N, 4) int32: the operation in slot k; 0 brightness, 1 contrast, 2 saturation, 3 hue
+    order: Any  # (2N, 4) int32: column k has the k-th operation: 0 brightness, 1 contrast, 2 saturation, 3 hue
     clip: Any  # (2N,) bool: whether each colour operation ends with a clip to [0, 1]
     grey: Any  # (2N,) bool: whether the view is grey
     blur_sigma: Any  # (2N,) float32: standard deviation in pixels of the view; 0 means no blur
