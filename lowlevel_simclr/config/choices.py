@@ -1,4 +1,4 @@
-"""Every list of names to choose from, in one place.
+"""The names that a user can choose for each setting, all in one place.
 
 The settings, the help texts and the error messages read these lists, and so does the code that implements the names. A
 test checks that every name is implemented.
@@ -13,7 +13,7 @@ PICTURE_FORMS = ("folder:", "list:", "glob:", "tfrecord:", "parquet:", "tfds:")
 FILE_FORMS = PICTURE_FORMS[:3]  # data sets in which each file holds one image
 DATASET_FORMS = (*PICTURE_FORMS, "npz:")
 FOLLOWS = {"list:": "FILE", "glob:": "PATTERN", "tfds:": "NAME"}  # PATH follows the other forms
-IN_MEMORY = "memory:"  # images that a Python program passed to `train`; then follows a hash of the images
+IN_MEMORY = "memory:"  # images that a Python program passed to `train`; a hash of the images follows the colon
 SPLITS = ("auto", "named", "none")  # which folders of images are splits (train, test, val), see --splits
 SMALLEST_BATCH = 2  # images; the loss compares each image with other images
 TRAIN_ON = ("train", "all")

@@ -192,7 +192,7 @@ def build_run_parser(base: Config, description: str, prog: str) -> FlagParser:
     run.add_argument("--fresh", action="store_true", help="start a new run in DIR-2, DIR-3 ... if DIR holds a run")
     run.add_argument("--preview", action="store_true", help="draw the picture of views, and stop")
     run.add_argument("--profile", action="store_true", help="profile some steps, and print where the time goes")
-    run.add_argument("--hosts", metavar="A:P,B:P", help="host:port of each worker; none: those of TF_CONFIG or Slurm")
+    run.add_argument("--hosts", metavar="A:P,B:P", help="host:port of each worker (default: from TF_CONFIG or Slurm)")
     run.add_argument("--rank", metavar="I", type=int, help="the place of this worker in --hosts, from 0")
     for section, kind in SECTIONS.items():
         group = parser.add_argument_group(section, _take_first_line(kind))

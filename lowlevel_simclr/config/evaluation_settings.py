@@ -1,4 +1,4 @@
-"""The settings of an evaluation. They are not settings of the run. Each has a flag of the program `evaluate`."""
+"""The settings of an evaluation. Each is a flag of the program `evaluate`. They are not settings of the training."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class EvaluationSettings:
     protocol: tuple[str, ...] = PROTOCOLS[:2]
     label_fraction: tuple[float, ...] = (0.01, 0.1, 1.0)
     seeds: int = 1
-    # The SimCLR paper's settings for fine-tuning (appendix B.5), apart from the number of steps. So few steps take only
-    # minutes on two CPU cores.
+    # The SimCLR paper's settings for fine-tuning (appendix B.5), apart from the number of steps. It is so small that
+    # fine-tuning takes only minutes on two CPU cores.
     finetune_steps: int = 600
     finetune_batch_size: int = 128
     finetune_learning_rate: float = 0.025

@@ -1,4 +1,4 @@
-"""Makes names printable that come from a file system or from a file, for a terminal, a log or a picture.
+"""Makes names from a file system or a file safe to print in a terminal, a log or a picture.
 
 A file name may contain any byte except a slash and a zero byte. For example, it may contain a line break that fakes a
 line of a log, an escape sequence that clears the screen, or bytes that are not text.
@@ -17,8 +17,8 @@ def show_name(name: str | os.PathLike[str]) -> str:
             functions return for them.
 
     Returns:
-        The text, with every character that cannot be printed as an escape: `\n`, `\x1b`, `\u202e`, and `\xff` for a
-        byte that is not text.
+        The text, in which an escape replaces every character that cannot be printed, such as `\n`, `\x1b`, `\u202e`,
+        and `\xff` for a byte that is not text.
 
     Examples:
         >>> show_name("a b/c.png"), show_name("two\nlines"), show_name("\x1b[31m.png")

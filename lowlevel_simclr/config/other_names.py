@@ -1,4 +1,4 @@
-"""Names that other programs use for our settings. The error for an unknown name can then suggest our name."""
+"""Names that other programs use for our settings. With this list, the error for an unknown name can suggest ours."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def cifar10_resnet18() -> Config:
 
     This is the preset `kobak` with twice its learning rate. The author of kobak does the same for 100 epochs.
     Expected: k-NN 83 % and linear 86 %. The author of kobak reports 83.2 and 85.6 %. We have not measured it yet.
-    Cost: 9,700 steps of 512 images. The author of kobak needs 20 minutes on an A100. It is too slow for a CPU.
+    Cost: 9,700 steps of 512 images. The author of kobak needs 20 minutes on an A100. This run is too slow for a CPU.
     """
     return replace(kobak(), preset="cifar10-resnet18", epochs=100, learning_rate=0.06)
 
@@ -130,8 +130,9 @@ def day29() -> Config:
     crop of the 32x32 image, resized to 32, with a random flip. Brightness adds up to 0.5 on the [-1, 1] scale, contrast
     is 0.1 to 0.9, and nothing is clipped. The encoder is Keras's ResNet-50 with its ImageNet weights. The projection
     head is 256-ReLU-128, and tau is 0.5.
-    Corrected: the notes dropped the results of flip and contrast, normalised z over the wrong axis, and compared N x N
-    views in one direction only. The weights were trained on blue, green, red, but the notes gave them red, green, blue.
+    Corrected: the notes dropped the results of flip and contrast, normalised z over the wrong axis, and compared the
+    first views only with the second views, in one direction. The weights were trained on blue, green, red, but the
+    notes gave them red, green, blue.
     Here each weight gets the colour that it was trained on. The scale of the pixels, [-1, 1], is that of the notes.
     Our choices, because the notes do not state them: AdamW with learning rate 1e-3, batches of 256 images, 5 epochs.
     Expected: k-NN is worse than with the untrained encoder, although the run trains on the test images too.
@@ -202,7 +203,7 @@ def google_readme() -> Config:
     Not reproduced: Google's initial weights are truncated normal of variance 1/fan-in, and ours are He's. Google's
     resize of a crop is bicubic and not antialiased, and ours is bilinear and antialiased.
     Expected: linear about 91 %, according to that README.
-    Cost: 97,000 steps of 512 images. Its users need less than ten hours on a P100.
+    Cost: 97,000 steps of 512 images. Users of Google's code need less than ten hours on a P100.
     """
     return replace(
         Config(),
@@ -354,8 +355,9 @@ def pictures_128() -> Config:
     """A folder of photographs whose shorter side is 112 pixels or more: ResNet-18 on views of 128 pixels.
 
     `--dataset folder:PATH` without `--preset` uses this preset for such images. The changes of the colours and the blur
-    are those of the paper for ImageNet. The smallest crop is a fifth of the image, so larger images are stored with a
-    shorter side of 287 pixels. The batch is never larger than the number of images.
+    are those of the paper for ImageNet. The smallest crop is a fifth of the image. It still has 128 x 128 pixels if the
+    shorter side of the image has 287 pixels, so larger images are stored in that size. The batch is never larger than
+    the number of images.
     Expected: k-NN better than on the pixels and on the untrained encoder. We have not measured it yet.
     Cost: 100 passes over the images. Use a GPU for more than a thousand images.
     """
@@ -390,8 +392,8 @@ PRESETS: dict[str, Callable[[], Config]] = {
 }
 PRESET_OF_DATASET = {"shapes": "shapes"}  # the preset of a data set, if the user names no preset
 PRESET_OF_PHOTOGRAPHS = "cifar10-resnet20"  # the preset of every other data set
-# For a folder of images, the median of the images' shorter sides decides. For each preset, this is the least median in
-# pixels for which it is chosen, largest first.
+# For a folder of images, the median of the images' shorter sides decides. PRESETS_OF_PICTURES has, for each preset, the
+# least median in pixels for which this preset is chosen. The largest comes first.
 LARGEST_FOR_PICTURES = "pictures-128"  # chosen only where there is a GPU
 PRESETS_OF_PICTURES = {LARGEST_FOR_PICTURES: 112, "pictures-64": 48, PRESET_OF_PHOTOGRAPHS: 0}
 

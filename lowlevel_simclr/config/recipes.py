@@ -2,7 +2,8 @@
 
 A recipe is a set of settings for small photographs on a CPU. The recipes are guesses from experience and not measured
 yet. `bench.learning.search` tries their settings one by one, and its results will replace the guesses. For other
-images, only the number of steps and the warm-up are chosen. If the user names a preset, only the number of steps is.
+images, only the number of steps and the warm-up are chosen. If the user names a preset, only the number of steps is
+chosen.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ TAKEN_ON_GPU = (  # on a GPU, these settings are taken from the preset ON_GPU
     "grey_probability",
     "image_size",
 )
-# For small photographs on a CPU, in the order of `least_pairs`. The last recipe whose pairs fit is chosen.
+# For small photographs on a CPU, in the order of `least_pairs`. The last recipe whose `least_pairs` the budget allows
+# is chosen.
 RECIPES = (
     Recipe(
         0,

@@ -1,7 +1,7 @@
 """The settings of a run, as frozen dataclasses. Their names follow the SimCLR paper.
 
 Every field of every section is one flag of the command line, so names are unique over all sections. Each field has its
-own help, bounds and choices. Only the programs and `training/plan.py` read a `Config`. Everything else takes plain
+own help, bounds and choices. Only the programs and `training/plan.py` read a `Config`. All other code takes plain
 values.
 
 A field with `identity=False` may change when a run is resumed (`config/identity.py`). These fields say where the
@@ -123,8 +123,8 @@ class DataConfig:
     )
     data_on: str = _define_option(
         "auto",
-        "where to keep the images: host memory or device memory; auto: on the device, if there is one GPU and they are "
-        "few",
+        "where to keep the images: host memory or device memory; auto: on the device, if there is one GPU and the "
+        "images are few",
         choices=choices.DATA_ON,
         identity=False,
     )

@@ -24,7 +24,7 @@ LARGEST_CONFIG = 2**20  # bytes; a usual config.json has two thousand
 
 
 def choose_starting_point(preset: str | None, dataset: str | None, file: Path | None) -> Config:
-    """Return the configuration from which a run starts. The settings that the user gives then change it.
+    """Return the configuration from which a run starts. The caller then applies the settings that the user gave.
 
     Args:
         preset: the name of a preset, or None.

@@ -102,7 +102,8 @@ def validate(config: Config) -> None:
     the data raises them.
 
     Raises:
-        ConfigError: if a setting is invalid. The message names the first one, its value, and what to give instead.
+        ConfigError: if a setting is invalid. The message names the first invalid setting, its value, and what to give
+            instead.
     """
     for field in list_fields().values():
         check_field(field, get_value(config, field))

@@ -1,6 +1,6 @@
 """The sizes of the views in the stages of training. The first stages use small views, because they are cheap.
 
-A view is the random crop of an image that the encoder gets in training.
+A view is a random crop of an image. In training, the encoder gets views.
 The last stage uses the final size. An encoder ends with a mean over its last feature map, so the same weights take
 views of any size.
 """
