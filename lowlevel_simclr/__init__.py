@@ -10,7 +10,7 @@ find out which two views belong to the same image.
     encoder = ls.load_encoder(run)                     # a Keras model
     model.compile("adam", loss=ls.NTXent(0.2))         # for a model of your own that begins with ls.SimCLRViews
 
-Importing this package does not import TensorFlow. The first use of a public name does.
+Importing this package does not import TensorFlow. TensorFlow is imported when a public name is first used.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """The work of `python -m lowlevel_simclr.embed`. It computes one row of numbers (h or z) for each image.
 
-The rows are written into a file. If asked, it also finds similar images.
+The rows are written into a file. If the user asks for it, the program also finds similar images.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def _make_job(options: EmbedOptions, given: Given) -> Job:
 def _describe_job(
     options: EmbedOptions, given: Given, embedder: Embedder, form: Sequence[Sequence[int] | None]
 ) -> dict[str, Any]:
-    """Return a description of everything on which the stored parts depend. If it changes, old parts are not used."""
+    """Return everything on which the stored parts depend. If something in it changes, old parts are not used."""
     model = read_run_config(options.run).model
     return {
         "images": hash_given(given),
@@ -127,7 +127,7 @@ def _print_written(options: EmbedOptions, embedding: Embedding) -> None:
 
 @contextlib.contextmanager
 def _explain_write_errors(out: Path) -> Iterator[None]:
-    """Turn an OSError of the block into an EmbedError that says what to do."""
+    """Turn an OSError inside a `with` block into an EmbedError that says what to do."""
     try:
         yield
     except OSError as error:

@@ -36,8 +36,8 @@ def evaluate(
 
     Args:
         run: a `Run`, or its folder.
-        dataset: the images, in the form in which `train` took them. Needed only for a run that was trained on images in
-            memory, and only if `run` is not the `Run` that `train` returned, which still has them.
+        dataset: the images, in the form in which `train` took them. They are needed only for a run that was trained on
+            images in memory. The `Run` that `train` returned still has them, so they are not needed with it.
         data_dir: the folder that holds the files of the data set now. None: the folder where training found them.
         out: a JSON file for the results. None: evaluation.json in the run's folder. If that file cannot be written, a
             warning says so, and the results are only returned.

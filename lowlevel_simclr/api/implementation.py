@@ -28,7 +28,7 @@ def check_ops(ops: str) -> str:
 
 
 def choose_ops(ops: str, tensor: tf.Tensor) -> ModuleType:
-    """Return the module `lowlevel_simclr.ops` or `lowlevel_simclr.stock`. Their functions compute the same.
+    """Return the module `lowlevel_simclr.ops` or `lowlevel_simclr.stock`. Both have the same functions.
 
     "auto" chooses the stock ops in three cases:
 

@@ -50,7 +50,7 @@ class NTXent(tf.keras.losses.Loss):
     """NT-Xent as a Keras loss, for `compile(loss=...)`.
 
     `y_pred` is z (2N, d), as in `nt_xent`. `y_true` is ignored, so `fit(images)` is enough on Keras 3. Keras 2 computes
-    no loss without `y_true`. There, pass any array with one row for each image, such as zeros.
+    no loss without `y_true`. On Keras 2, pass any array with one row for each image, such as zeros.
 
     Args:
         temperature: tau, above 0.

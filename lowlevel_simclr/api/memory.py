@@ -81,7 +81,7 @@ def _load_splits(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray,
     """Return the data set of two splits. Each split is a pair of images (n, H, W, C) and labels (n,).
 
     Raises:
-        DataError: if their images differ in shape.
+        DataError: if the images of the two splits differ in shape.
     """
     shapes = [images.shape[1:] for images, _ in (first, second)]
     if shapes[0] != shapes[1]:

@@ -27,9 +27,9 @@ def embed(run: Run | str | os.PathLike[str], images: Any, output: str = "h") -> 
 
     Args:
         run: a `Run`, or its folder.
-        images: an array (n, H, W, C), uint8 or float with pixels in [0, 255]. Or the path of an image file, the path of
-            a folder of image files, or the name of a data set as in `train`, such as "list:FILE" or "npz:FILE". Or a
-            list of such paths and names.
+        images: one of these: an array (n, H, W, C), uint8 or float with pixels in [0, 255]; the path of an image file;
+            the path of a folder of image files; the name of a data set as in `train`, such as "list:FILE" or
+            "npz:FILE"; a list of such paths and names.
         output: "h" for the representation (the output of the encoder), "z" for the projection (the output of the
             projection head, which takes h).
 

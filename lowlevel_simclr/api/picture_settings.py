@@ -20,7 +20,7 @@ from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.results import read_config
 from lowlevel_simclr.runtime.devices import finds_gpu
 
-LARGE_SIDE = PRESETS_OF_PICTURES[LARGEST_FOR_PICTURES]  # pixels; for larger images, the choice also depends on a GPU
+LARGE_SIDE = PRESETS_OF_PICTURES[LARGEST_FOR_PICTURES]  # pixels; from this side on, it matters whether there is a GPU
 
 
 def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Path, fresh: bool = False) -> Config:

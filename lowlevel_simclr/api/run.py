@@ -26,8 +26,8 @@ EMBEDDED = ("learning", "embedding", "views")  # pictures that a notebook shows
 class Run:
     """A run: its settings, its metrics and its results.
 
-    Every property reads its file again (apart from the networks). So you can watch a run while another process trains
-    it.
+    Every time you read a property, it reads its file again (apart from the networks). So you can watch a run while
+    another process trains it.
 
     Args:
         folder: the run folder that training wrote.
@@ -62,8 +62,8 @@ class Run:
     def metrics(self) -> dict[str, np.ndarray]:
         """The metrics of the training: a dict from a name to an array with one value per step.
 
-        The names are "step", "loss", "top1", "learning_rate", "pairs_per_second" and others. A quantity that was not
-        measured at a step is NaN there, for example "knn".
+        The names are "step", "loss", "top1", "learning_rate", "pairs_per_second" and others. Some quantities, such as
+        "knn", are not measured at every step. At the other steps their values are NaN.
         """
         import numpy as np
 
@@ -142,8 +142,8 @@ class Run:
         """Return the images of a run that was trained on images in memory, or None for any other run.
 
         Args:
-            given: the images in the form that `train` took. None: the images that this object still has. If it has
-                none, the result is None, and `catalog.load_dataset` raises the error later.
+            given: the images in the form that `train` took. None: the images that this object still has. If the object
+                has none, the result is None, and `catalog.load_dataset` raises the error later.
 
         Raises:
             ConfigError: if images are given, but the run was trained on a named data set.

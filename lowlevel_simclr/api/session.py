@@ -1,4 +1,6 @@
-"""One session of a run: trains until the end or until a signal stops it. A stopped run continues in a new session.
+"""Trains a run in one session: until the training is complete, or until a signal stops the program.
+
+If a run was stopped, a new session continues it.
 
 `lowlevel_simclr.train` and the command `train` both call `run_session`. A run may have several workers (processes),
 for example on several hosts, and several replicas (devices that train on their part of each batch).
@@ -146,10 +148,10 @@ def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | N
 
 
 def _refuse_other_encoder(config: Config) -> None:
-    """If the starting weights come from another run, check that its encoder and its scaling of pixels are the same.
+    """If the first weights come from another run, check that both runs have the same encoder and scaling of pixels.
 
     Raises:
-        ConfigError: if they differ. The message names the flags to use.
+        ConfigError: if these differ. The message names the flags to use.
     """
     others = list_other_settings(config.model.weights, to_dict(config)["model"])
     if others:

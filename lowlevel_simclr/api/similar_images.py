@@ -30,7 +30,7 @@ from lowlevel_simclr.runtime.files import write_atomically
 from lowlevel_simclr.training.pictures import draw_or_name
 
 NEIGHBOURS = 5  # images that are shown for each photograph
-DRAWN_QUERIES, DRAWN_PAIRS = 20, 24  # the most photographs, and the most pairs, in a picture
+DRAWN_QUERIES, DRAWN_PAIRS = 20, 24  # the largest number of photographs in a picture, and that of pairs
 
 
 Row = tuple[int, float]  # the position of a row in the embedding, and its similarity to the photograph
@@ -54,13 +54,13 @@ def read_photographs(job: Job, wanted: Given) -> Photographs:
     """Read and embed the images whose neighbours are wanted. Images that cannot be read are listed on stderr.
 
     Args:
-        job: the job of the other images. Its encoder embeds these images too.
-        wanted: the images.
+        job: the job that embeds the images to search. Its encoder embeds the wanted images too.
+        wanted: the images whose neighbours are wanted.
 
     Raises:
         EmbedError: if no image can be read.
     """
-    # The same batch size as for the other images, so that TensorFlow compiles the encoder once.
+    # The same batch size as for the images to search, so that TensorFlow compiles the encoder once.
     found = compute_all(wanted.source, job.decode, job.embed, choose_batch_size(len(job.given.source)))
     for place, reason in found.bad:
         print(f"Skipped {show_name(wanted.source.name(place))}: {show_name(reason)}", file=sys.stderr)

@@ -1,6 +1,7 @@
-"""Evaluates the newest checkpoint of a run, for `lowlevel_simclr.evaluate` and the command.
+"""Evaluates the newest checkpoint of a run, for the function `lowlevel_simclr.evaluate` and the program `evaluate`.
 
-The subject of an evaluation is what it needs of the run: the encoder, the images and some settings.
+The subject of an evaluation is everything that the evaluation needs of the run: the encoder, the images and some
+settings.
 """
 
 from __future__ import annotations

@@ -41,16 +41,16 @@ def train(
 ) -> Run:
     """Train an encoder with SimCLR, evaluate it, and write one run folder.
 
-    If you call it again with the same settings, it resumes the run from its last checkpoint. A finished run is not
-    trained again. In the main thread, SIGTERM or Ctrl-C saves the state and raises `Stopped`.
+    A second call with the same settings resumes the run from its last checkpoint. A finished run is not trained again.
+    In the main thread, SIGTERM or Ctrl-C saves the state and raises `Stopped`.
 
     Args:
         dataset: the images to train on, in one of these forms. A name as for `--dataset`: "shapes", "cifar10",
             "folder:PATH", "tfds:NAME" and others. A NumPy array of uint8 images (n, H, W, C). A pair (images, labels)
             of arrays. A `tf.data.Dataset`, which is read into memory: its elements are images, pairs (image, label), or
             dictionaries with the keys "image" and "label". Two such pairs, or two `tf.data.Dataset`: the first is
-            trained on, the second is held out for the evaluation. Without a second one, a tenth of the images is held
-            out. Labels are used only to evaluate.
+            trained on, the second is held out for the evaluation. In all other forms of images in memory, a tenth of
+            the images is held out. Labels are used only to evaluate.
         out: the run folder. None: runs/PRESET.
         preset: the name of a set of settings. `**settings` override it. None: the preset of the data set.
         config: the path of a config.json to start from, instead of a preset.

@@ -87,7 +87,7 @@ class SimCLRViews(tf.keras.layers.Layer):
     cannot measure a contrastive loss with this layer.
 
     Make this layer the first one of a model, and use the loss `NTXent`. If you call the layer in `tf.data`, use `map`
-    without `num_parallel_calls`, because parallel calls could see the same count. One call uses all cores.
+    without `num_parallel_calls`, because parallel calls could see the same count. One call already uses all cores.
 
     Args:
         size: S, side of a view in pixels.
@@ -144,8 +144,9 @@ class SimCLRViews(tf.keras.layers.Layer):
     def call(self, images: Any, training: bool | None = None, sizes: Any = None) -> tf.Tensor:
         """Return two views of every image. In inference, return every image once, resized and scaled.
 
-        `training=None` means training. This happens in `tf.data` and in a direct call, where Keras sets no value. The
-        default is None and not True, because Keras 3 would pass a default of True on to the layers after this one.
+        `training=None` means training. `training` is None in `tf.data` and in a direct call, because Keras sets no
+        value there. The default is None and not True, because Keras 3 would pass a default of True on to the layers
+        after this one.
         """
         kind = tf.as_dtype(self.compute_dtype)
         if training is not None and not training:
