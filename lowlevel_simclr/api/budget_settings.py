@@ -33,8 +33,8 @@ def keep_earlier_choice(config: Config, options: RunOptions) -> Config:
     """Return the configuration with the settings that an earlier session of the run chose for the same budget.
 
     A session is one start of the program. If there is such a session, the speed is not measured again. Settings that
-    the user gives now keep their values. If they differ from those of the run, a later check raises an error, as in any
-    other run. If there is no such session, `config` is returned unchanged.
+    the user gives now keep their values. If these differ from the values of the run, a later check raises an error, as
+    for any run that is resumed. If there is no such session, `config` is returned unchanged.
 
     Args:
         config: the configuration that the user gave.

@@ -17,7 +17,7 @@ from lowlevel_simclr.runtime.xla import is_inside_xla
 
 
 def check_ops(ops: str) -> str:
-    """Return `ops` unchanged.
+    """Return `ops` unchanged, if it is a known choice.
 
     Raises:
         ConfigError: if it is not "native", "stock" or "auto".

@@ -24,7 +24,7 @@ EMBEDDED = ("learning", "embedding", "views")  # pictures that a notebook shows
 
 
 class Run:
-    """A run: its settings, its metrics and its results.
+    """A run, which is one training and its folder: its settings, its metrics and its results.
 
     Every time you read a property, it reads its file again (apart from the networks). So you can watch a run while
     another process trains it.

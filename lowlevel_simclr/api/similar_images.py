@@ -30,7 +30,7 @@ from lowlevel_simclr.runtime.files import write_atomically
 from lowlevel_simclr.training.pictures import draw_or_name
 
 NEIGHBOURS = 5  # images that are shown for each photograph
-DRAWN_QUERIES, DRAWN_PAIRS = 20, 24  # the largest number of photographs in a picture, and that of pairs
+DRAWN_QUERIES, DRAWN_PAIRS = 20, 24  # at most this many photographs, and this many pairs, are drawn
 
 
 Row = tuple[int, float]  # the position of a row in the embedding, and its similarity to the photograph

@@ -21,7 +21,7 @@ from lowlevel_simclr.config.fields import describe_unknown
 from lowlevel_simclr.config.identity import replace
 from lowlevel_simclr.config.settings import Config, ConfigError, Range
 
-LARGEST_JITTER = 2.5  # the hue shifts by up to 0.2 * strength turns, and at half a turn every hue is possible
+LARGEST_JITTER = 2.5  # the hue shifts by up to 0.2 * strength of the colour circle, and half a circle reaches every hue
 
 
 def scale_jitter(strength: float) -> dict[str, Range]:

@@ -1,4 +1,4 @@
-"""Chooses the settings of a run with --budget (a time limit) from the measured speed and what the user gave.
+"""Chooses settings of a run with --budget (a time limit), from the measured speed and the settings that the user gave.
 
 A recipe is a set of settings for small photographs on a CPU. The recipes are guesses from experience and not measured
 yet. `bench.learning.search` tries their settings one by one, and its results will replace the guesses. For other
@@ -17,7 +17,7 @@ from lowlevel_simclr.config.presets import PRESET_OF_PHOTOGRAPHS, load_preset
 from lowlevel_simclr.config.settings import Config
 from lowlevel_simclr.config.validation import validate
 
-WARMUP = 0.1  # share of the training, if the user gives no --warmup-epochs
+WARMUP = 0.1  # the share of the training that is warm-up, if the user gives no --warmup-epochs
 ON_GPU = "cifar10-resnet18"  # the preset for small photographs on a GPU; its time on a GPU is not measured yet
 TOGETHER = {  # if the user gives the setting on the left, those on the right also keep their values
     "image_size": ("image_sizes",),
@@ -122,7 +122,7 @@ def choose_recipe(config: Config, given: Collection[str] | None, pairs: float, g
     if config.preset != PRESET_OF_PHOTOGRAPHS:
         return Choice(config, f"no other settings were tried for the images of preset {config.preset}")
     if gpu:
-        return Choice(config, f"they are those of {ON_GPU}, and no others were tried on a GPU")
+        return Choice(config, f"these are the settings of {ON_GPU}, and no others were tried on a GPU")
     recipe = [each for each in RECIPES if each.least_pairs <= pairs][-1]
     chosen = replace(config, **_drop_given(recipe.settings, given))
     validate(chosen)

@@ -1,6 +1,6 @@
 """The settings of a run, as frozen dataclasses. Their names follow the SimCLR paper.
 
-Every field of every section is one flag of the command line, so names are unique over all sections. Each field has its
+Every field of every section is one flag of the command line, so no two fields have the same name. Each field has its
 own help, bounds and choices. Only the programs and `training/plan.py` read a `Config`. All other code takes plain
 values.
 

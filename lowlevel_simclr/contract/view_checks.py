@@ -88,7 +88,7 @@ def convert_params(params: ViewParams, count: int | None) -> ViewParams:
 
 
 def list_frames(sizes: Any, index: Any, height: int, width: int) -> tf.Tensor:
-    """Return the frame (height and width) of each image, or one frame for all images. Check frames of known value.
+    """Return the frame (height and width) of each image, or one frame for all images. Check frames with known values.
 
     Args:
         sizes: (N, 2) integers, the height and width of each image in pixels. None: every image fills its array.

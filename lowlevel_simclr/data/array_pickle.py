@@ -202,7 +202,7 @@ def _to_text(value: bytes | str) -> str:
     """Return text as str.
 
     Raises:
-        TypeError: if the value is not text. `str` of a nested container would take long.
+        TypeError: if the value is not text. It is not converted with `str`, which takes long for a nested container.
     """
     if not isinstance(value, (bytes, str)):
         raise TypeError(f"text was expected, not {type(value).__name__}")

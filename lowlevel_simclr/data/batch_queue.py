@@ -70,7 +70,7 @@ def _unescape(found: re.Match[str]) -> str:
 
 
 def _fill(elements: Iterator[Element], specs: Sequence[tf.TensorSpec], queue: tf.queue.QueueBase) -> None:
-    """Put all elements into the queue. If the iterator raises an exception, add an element with the message of it."""
+    """Put all elements into the queue. If the iterator raises an exception, report it with `_report`."""
     place = 0
     try:
         with tf.device("cpu:0"):

@@ -1,7 +1,8 @@
 """Makes the batches of training, with the images in a random order.
 
-A batch has the epoch, the positions of its images in the data set (index), the images and, if they differ, the sizes of
-the images. `views.py` turns a batch into views (random crops of the images). `catalog.py` reads the data sets.
+A batch has the epoch, the positions of its images in the data set (index), and the images. If the images differ in
+size, it also has their sizes. `views.py` turns a batch into views (random crops of the images). `catalog.py` reads the
+data sets.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def find_labelled(split: Split) -> np.ndarray:
 
 
 def describe_unlabelled(images: DataSet) -> str:
-    """Return how many images have no label, or an empty string if all images or none have one."""
+    """Return a text that says how many images have no label. It is empty if all images have a label, or none has."""
     missing = [int((split.labels < 0).sum()) for split in (images.train, images.test)]
     total = len(images.train.labels) + len(images.test.labels)
     if sum(missing) in (0, total):

@@ -37,7 +37,7 @@ def describe_content(images: DataSet) -> dict[str, Any]:
         if of_files is None:
             _add_array(digest, np.asarray(split.images))
         _add_array(digest, split.labels)
-    skipped = [entry["path"] for entry in images.record.get("skipped", ())]  # without Pillow's reasons, which change
+    skipped = [entry["path"] for entry in images.record.get("skipped", ())]  # the reasons depend on Pillow's version
     digest.update(repr((of_files, skipped, images.classes)).encode("utf-8", "surrogateescape"))
     return {
         "training images": len(images.train.images),

@@ -34,8 +34,9 @@ class Layout(NamedTuple):
     Attributes:
         train: the images to train on.
         test: the images to hold out. Empty if no folder is a test or validation split.
-        classes: the class of each image by its path; an empty text for an image without a class.
-        folders: the folders that are splits: {"train": [...], "test": [...], "unused": [...]}. Empty without splits.
+        classes: a dict from the path of each image to its class, or to an empty text if the image has no class.
+        folders: the folders that are splits: {"train": [...], "test": [...], "unused": [...]}. Empty if no folder is a
+            split.
     """
 
     train: tuple[str, ...]
@@ -169,8 +170,8 @@ def choose_splits(kinds: Collection[str]) -> tuple[str, str]:
         kinds: the splits of the images: values of KINDS, and an empty text for images in no split.
 
     Returns:
-        Two texts. The first is "train", or an empty text if no image is in a train split. In that case, training uses
-        the images in no split. The second text is the first entry of HELD that is in `kinds`, or an empty text.
+        Two texts. The first is "train". If no image is in a train split, it is an empty text, and training uses the
+        images that are in no split. The second text is the first entry of HELD that is in `kinds`, or an empty text.
     """
     return "train" if "train" in kinds else "", next((kind for kind in HELD if kind in kinds), "")
 

@@ -1,4 +1,4 @@
-"""Reads one image file with Pillow, and returns uint8 pixels of a given shape or within bounds.
+"""Reads one image file with Pillow, and returns uint8 pixels of a given shape, or within bounds (largest sides).
 
 FORMATS lists the kinds of files.
 

@@ -153,7 +153,7 @@ class ImageIndex:
         old = (self.entries["modified"] < latest) & (self.entries["changed"] < latest)
         # A file without a hash could not be read, perhaps because a disk or a network failed for a moment.
         kept = self.entries[old & (self.entries["state"] != _UNKNOWN) & self.entries["digest"].any(axis=1)]
-        body = kept[np.unique(_mix(kept), return_index=True)[1]].tobytes()  # hard links are one entry
+        body = kept[np.unique(_mix(kept), return_index=True)[1]].tobytes()  # one entry for all hard links of a file
         head = {"reader": READER, "reasons": self._reasons, "checksum": _check(body)}
         place.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(lock_file(place.with_name(place.name + ".lock"), wait=True)):
@@ -171,7 +171,9 @@ class ImageIndex:
 def open_index(
     identities: np.ndarray, place: Path | None, tell: Callable[[str], object] = print
 ) -> Iterator[ImageIndex]:
-    """Yield the index with the entries of an earlier start. At the end of the block, save it, even after an exception.
+    """Yield the index with the entries of an earlier start. At the end of the `with` block, save the index.
+
+    The index is saved even after an exception.
 
     Args:
         identities: see `ImageIndex`.

@@ -45,7 +45,7 @@ def find_image_files(root: Path, own: Path | None = None) -> FoundFiles:
 
     Args:
         root: the folder.
-        own: the folder of the run that looks for its images. It may not exist. It is left out like any run folder.
+        own: the folder of the run that looks for its images. It need not exist. It is left out like any run folder.
 
     Returns:
         The files, and what was left out.

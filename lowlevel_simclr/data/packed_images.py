@@ -43,7 +43,7 @@ _LARGEST_NOTES = 2**30  # bytes of the description
 
 
 class PackedImages(StreamedImages):
-    """Images (n, H, W, C) uint8 in a file that is mapped into memory. Reading rows copies them from the page cache."""
+    """Images (n, H, W, C) uint8 in a file that is mapped into memory. Reading rows copies them from the file."""
 
     def __init__(self, pixels: np.ndarray, chosen: np.ndarray) -> None:
         """Take the images `chosen` (n,) of the mapped `pixels` (m, H, W, C)."""

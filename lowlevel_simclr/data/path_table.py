@@ -43,7 +43,7 @@ class Matched(NamedTuple):
 
 
 def read_lines(file: Path, flag: str) -> str:
-    """Return the text of a file that a flag names, without a byte order mark.
+    """Return the text of a file that a flag of the command line names, without a byte order mark.
 
     Bytes that are not UTF-8 can be part of a path. The text keeps them as surrogate characters, as Python's file
     functions do.

@@ -94,7 +94,8 @@ def list_pictures(request: Request) -> Listing:
     if form in _READ_RECORDS:
         if request.tables != NO_TABLES:
             raise DataError(
-                f"--labels and --split are for image files, but {request.dataset} has its own. Leave them out."
+                f"--labels and --split are for image files, but {request.dataset} has its own labels and splits. Leave "
+                "these flags out."
             )
         root, files, records = _READ_RECORDS[form](request)
         return arrange_records(Path(request.text), root, files, records, request.seed)

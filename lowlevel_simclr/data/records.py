@@ -156,7 +156,7 @@ def hash_files(root: Path, files: Iterable[str]) -> str:
 
 
 def _choose_splits(shown: Path, records: Records) -> tuple[str, str | None]:
-    """Return the split to train on, and the split to hold out. None: the seed chooses the latter images.
+    """Return the split to train on, and the split to hold out (None if the seed chooses the images to hold out).
 
     Raises:
         DataError: if there are several splits, and none of them is for training.

@@ -1,6 +1,6 @@
 """Bilinear antialiased resizing as matrix products.
 
-XLA has no kernel for TensorFlow's own op, and that op cannot resize images of different sizes in one call.
+XLA has no kernel for TensorFlow's own resize op, and that op cannot resize images of different sizes in one call.
 """
 
 from __future__ import annotations

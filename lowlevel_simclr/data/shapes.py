@@ -24,7 +24,7 @@ NOISE = 0.06  # half width of the noise, for pixels in [0, 1]
 _BLOCKS_PER_IMAGE = SIZE * SIZE // 4  # a Philox block has four words, and a pixel takes one
 _CHUNK = 1000  # images drawn at once; keeps the working memory at tens of MiB
 
-Field = np.ndarray  # (n, S, S) signed distance in units of the shape's radius, negative inside
+Field = np.ndarray  # (n, S, S) coordinates or signed distances (negative inside), in units of the shape's radius
 
 
 def _circle(x: Field, y: Field) -> Field:

@@ -136,7 +136,7 @@ def _find_keys(folder: Path, info: Any) -> tuple[Keys, Sequence[str] | None]:
     images.sort(key=lambda name: name not in supervised)
     labels.sort(key=lambda name: name not in supervised)
     if not images:
-        raise DataError(f"{folder} has the features {', '.join(kinds)}, and none of them is an image. Use another one.")
+        raise DataError(f"{folder} has the features {', '.join(kinds)}, but none is an image. Use another data set.")
     classes = info.features[labels[0]].names if labels else None
     return Keys(tuple(images[:1]), tuple(labels[:1]), ()), classes
 

@@ -84,11 +84,14 @@ def read_parts(
     return found._replace(shown=shown)
 
 
-@functools.lru_cache(maxsize=1)  # a start calls it twice: to choose settings that fit the images, and to load them
+@functools.lru_cache(maxsize=1)  # called twice in a start: to choose settings that fit the images, and to load them
 def _find_images(
     root: Path, parts: tuple[Part, ...], keys: Keys, classes: tuple[str, ...] | None, stamp: str
 ) -> Records:
-    """Return the images in some records, without `shown`. `stamp` changes with the files, so no old result returns."""
+    """Return the images in some records, without `shown`.
+
+    If a file changes, `stamp` changes too, so the cache never returns an outdated result.
+    """
     places: list[tuple[int, int, int]] = []
     names: list[str] = []
     kinds: list[str] = []

@@ -14,7 +14,7 @@ _MISSING, _EMPTY = -1, -2  # stand for the length of an image that was not added
 
 
 class Unpacked:
-    """Encoded images by position. They lie in a file without a name, which disappears when the process ends.
+    """Encoded images, by their positions. They lie in a file without a name, which disappears when the process ends.
 
     Several threads may add and read images at the same time. In memory there is only the place of each image in the
     file, 16 bytes.

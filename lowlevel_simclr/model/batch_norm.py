@@ -3,7 +3,7 @@
 The statistics can be those of the batch, of all replicas (devices that share the batch), of a micro-batch (a part of
 the batch that goes through the encoder at once) or of a ghost group (a fixed number of images that are normalised
 together). The context manager `use_batch_statistics` makes the choice. Every layer that is called or traced inside the
-context obeys this choice. The images here are views: two random crops of each image of the batch.
+context obeys this choice. The inputs are views: two random crops of each image of the batch.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ class Convolution(tf.keras.layers.Conv2D):
     A tap is one position of the kernel. On a map of 1x1 pixel, a 3x3 kernel meets the pixel only with its middle tap.
     On 2x2 pixels, 16 of the 36 pairs of output and tap meet a pixel, and the others meet padding. Convolution libraries
     are made for large maps, so they multiply by the padding too. Without AVX-512, oneDNN also computes the gradient of
-    such a kernel one image at a time. As ordinary convolutions, such layers took half of a training step of ResNet-50
-    with the ImageNet stem (first layers that reduce the map by 4) at 32 pixels (`bench.ops.bench_convolution`). The
-    matrix product avoids both costs and computes the same sum.
+    such a kernel one image at a time. When such layers were computed as ordinary convolutions, they took half of the
+    time of a training step of ResNet-50 with the ImageNet stem (first layers that reduce the map by 4) at 32 pixels
+    (`bench.ops.bench_convolution`). The matrix product avoids both costs and computes the same sum.
 
     Otherwise this layer is identical to Keras's `Conv2D`: it has the same options, the same variables, and the same
     result up to rounding.

@@ -70,7 +70,7 @@ def check_build(path: Path = PATH) -> None:
 
 
 def load_and_check(path: Path) -> Any:
-    """Load a library and check that its own ABI number agrees with its JSON file.
+    """Load a library, and check that the ABI number in the library agrees with the one in its JSON file.
 
     Args:
         path: path of the library.
@@ -120,7 +120,7 @@ def find_instruction_set() -> str:
 def read_xla_refusal() -> str:
     """Return why the XLA of this TensorFlow cannot call the library, in one sentence, or "" if it can.
 
-    The library must have been built with XLA handlers.
+    Call this function only if the library was built with XLA handlers (functions that XLA can call).
     """
     load_library()
     function = ctypes.CDLL(str(PATH)).lowlevel_simclr_xla_refusal

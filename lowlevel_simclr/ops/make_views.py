@@ -1,9 +1,9 @@
 """Makes both views of every image with one native kernel. A view is a random crop with changed colours.
 
 kernels/make_views/make_views.h defines the pixels. The op of the same name in `stock` (plain TensorFlow) has the same
-signature and makes the same views. The native kernel reads an image and writes a view only once, in its final type. One
-thread makes one view. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). The op has no
-gradient.
+signature and makes the same views. The native kernel writes each view only once, directly in the type of the result.
+One thread makes one view. Under `jit_compile=True` and on a GPU the kernels run through XLA (see `_route`). The op has
+no gradient.
 """
 
 from __future__ import annotations

@@ -97,11 +97,10 @@ def nt_xent_and_top1(z: tf.Tensor, temperature: Temperature) -> tuple[tf.Tensor,
 
 
 def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
-    """Return, for each row, whether the other view of the same image is more similar to it than all other rows are.
+    """Return, for each row, whether the most similar of all other rows is the other view of the same image.
 
-    If another row is equally similar (a tie), the result is False. Equal rows have bit-equal similarities, so a tie
-    between equal rows is always found. NaN gives False too. With N = 1 there are no other rows, so both results are
-    True.
+    If a third row is equally similar (a tie), the result is False. Equal rows have bit-equal similarities, so a tie
+    between equal rows is always found. NaN gives False too. With N = 1 there is no third row, so both results are True.
 
     Args:
         z: (2N, d) projections, as in `nt_xent`.

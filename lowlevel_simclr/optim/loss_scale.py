@@ -11,7 +11,7 @@ FIRST_SCALE, LARGEST_SCALE, GROWTH_STEPS = 2.0**15, 2.0**24, 2000
 
 
 class LossScale:
-    """The interface of a loss scale. This class itself leaves the loss unscaled, for all precisions except float16.
+    """The interface of a loss scale. This class leaves the loss unscaled. It serves all precisions except float16.
 
     Attributes:
         dynamic: whether the scale changes during training.

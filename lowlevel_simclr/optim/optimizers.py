@@ -35,7 +35,7 @@ class Optimizer:
         variables: the slots in a fixed order, which the checkpoint saves.
     """
 
-    slots_each = 1  # number of slots for each variable, each of the variable's shape
+    slots_each = 1  # number of slots for each variable; a slot has the shape of its variable
 
     def __init__(self, trained: Sequence[Variable], weight_decay: float) -> None:
         self.trained = list(trained)
