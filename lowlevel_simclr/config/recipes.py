@@ -118,7 +118,7 @@ def choose_recipe(config: Config, given: Collection[str] | None, pairs: float, g
         ('16:0.4', '20:0.3', '24:0.3')
     """
     if given is None:
-        return Choice(config, f"--preset {config.preset} was given, or --config")
+        return Choice(config, f"you gave --preset {config.preset}, or --config")
     if config.preset != PRESET_OF_PHOTOGRAPHS:
         return Choice(config, f"no other settings were tried for the images of preset {config.preset}")
     if gpu:

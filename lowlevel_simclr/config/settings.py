@@ -59,7 +59,7 @@ class ViewRecipe:
     brightness: Range = _define_option((0.2, 1.8), "factor of the brightness", at_least=0)
     contrast: Range = _define_option((0.2, 1.8), "factor of the contrast, about each channel's mean", at_least=0)
     saturation: Range = _define_option((0.2, 1.8), "factor of the saturation (HSV)", at_least=0)
-    hue: Range = _define_option((-0.2, 0.2), "shift of the hue (HSV), in turns", at_least=-0.5, at_most=0.5)
+    hue: Range = _define_option((-0.2, 0.2), "shift of the hue (HSV); 1 is the full circle", at_least=-0.5, at_most=0.5)
     brightness_shift: Range = _define_option(
         (0.0, 0.0), "added to pixels in [0, 1], in addition to the brightness factor", at_least=-1, at_most=1
     )
@@ -153,8 +153,8 @@ class ModelConfig:
     )
     projection_batch_norm: str = _define_option(
         "none",
-        "BatchNorm in the projection head: none, after the hidden layers, or after all; google: after all, the last "
-        "without shift",
+        "BatchNorm in the projection head: hidden: after the hidden layers; all: after all layers; google: after all "
+        "layers, the last one without shift",
         choices=choices.HEAD_BATCH_NORMS,
     )
     image_size: int = _define_option(32, "side of a view, in pixels", at_least=8)

@@ -151,7 +151,7 @@ def _check_blocks(pixels: np.ndarray, checksums: list[str]) -> None:
         raise ValueError("checksums are missing")
     for block in np.unique(np.linspace(0, len(checksums) - 1, CHECKED).round().astype(int)):
         if _check(pixels[block * rows : (block + 1) * rows].data).hex() != checksums[block]:
-            raise ValueError(f"block {block} of {len(checksums)} has another checksum")
+            raise ValueError(f"block {block} of {len(checksums)} has a wrong checksum")
 
 
 def _count_block_rows(shape: tuple[int, ...]) -> int:
@@ -289,7 +289,7 @@ def open_packing(
     except OSError as error:
         raise DataError(
             f"Cannot pack the images in {folder}: {error.strerror or error}. Free some space there, or use another "
-            "folder with --cache. The same command continues."
+            "folder with --cache. Then run the same command again to continue."
         ) from error
 
 
