@@ -117,7 +117,7 @@ def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
     """Write the pairs of images that are nearly the same into a CSV file in the folder of `out`, and draw some of them.
 
     Args:
-        embedding: the images.
+        embedding: the embedded images.
         threshold: the least cosine similarity of such a pair, in (0, 1].
         out: the file of the embedding. For h.npz, the files are named h-duplicates.csv and h-duplicates.png.
 

@@ -31,8 +31,8 @@ def scale_jitter(strength: float) -> dict[str, Range]:
         strength: s in [0, 2.5]. The paper uses 1 for ImageNet and 0.5 for CIFAR-10.
 
     Returns:
-        Brightness, contrast and saturation in [max(0, 1 - 0.8 s), 1 + 0.8 s], and hue in [-0.2 s, 0.2 s], where 1 is the
-        full colour circle.
+        Brightness, contrast and saturation in [max(0, 1 - 0.8 s), 1 + 0.8 s], and hue in [-0.2 s, 0.2 s], where 1 is
+        the full colour circle.
 
     Raises:
         ConfigError: if the strength is outside [0, 2.5].

@@ -53,7 +53,7 @@ def load_dataset(
         largest_side: pixels. Only for encoded images, see `image_folder.load`.
         memory_limit: GiB. Only for encoded images, see `image_folder.load`.
         at_least: least number of training images. Only for encoded images, see `image_folder.load`.
-        before: data.json of an earlier session of the run. Only for encoded images, see `image_folder.load`.
+        before: data.json of an earlier session (start) of the run. Only for encoded images, see `image_folder.load`.
         splits: which folders are splits, see `picture_forms.Request`.
         own: the run folder, see `picture_forms.Request`.
         labels: a CSV file of labels, see `picture_forms.Request`.
@@ -92,7 +92,7 @@ def load_dataset(
 
 
 def measure_pictures(request: Request) -> image_folder.Pictures | None:
-    """Return the number and the size of encoded images, see `image_folder.measure_pictures`.
+    """Return the number of training images and their usual size, see `image_folder.measure_pictures`.
 
     Raises:
         DataError: see `picture_forms.list_pictures`.
@@ -147,7 +147,7 @@ def select_training_images(images: DataSet, train_on: str = TRAIN_ON[0]) -> Any:
 
 
 def select_training_labels(images: DataSet, train_on: str = TRAIN_ON[0]) -> np.ndarray:
-    """Return the labels (n,) of the images to train on, in their order. See `select_training_images`."""
+    """Return the labels (n,) of the images that `select_training_images` returns, in the same order."""
     train, test = images.train.labels, images.test.labels
     return train if train_on == TRAIN_ON[0] else np.concatenate([train, test])
 
@@ -159,7 +159,7 @@ def select_rows(images: Any, rows: np.ndarray) -> Any:
 
 
 def keep_labelled(images: DataSet) -> DataSet:
-    """Return the images that have a label. If all images have one, or none has, return the data set itself."""
+    """Return the data set without the images that have no label. A split without any label stays as it is."""
     splits = []
     for split in (images.train, images.test):
         rows = find_labelled(split)
