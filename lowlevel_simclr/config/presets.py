@@ -356,9 +356,9 @@ def pictures_128() -> Config:
     """A folder of photographs whose shorter side is 112 pixels or more: ResNet-18 on views of 128 pixels.
 
     `--dataset folder:PATH` without `--preset` uses this preset for such images. The changes of the colours and the blur
-    are those of the paper for ImageNet. The smallest crop is a fifth of the image. It still has 128 x 128 pixels if the
-    shorter side of the image has 287 pixels, so larger images are stored in that size. The batch is never larger than
-    the number of images.
+    are those of the paper for ImageNet. The smallest crop is a fifth of the image. This crop has 128 x 128 pixels if
+    the shorter side of the image has 287 pixels, so larger images are stored in that size. The batch is never larger
+    than the number of images.
     Expected: k-NN better than on the pixels and on the untrained encoder. We have not measured it yet.
     Cost: 100 passes over the images. Use a GPU for more than a thousand images.
     """
