@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds the kernels for Linux on arm64 with Debian's cross compiler, and runs their test drivers under emulation:
 #     kernels/cross_arm64.sh drivers [seconds] [seed]
-# Builds the wheel for arm64 in a folder, with the Python in PYTHON. The script does not run the library in the wheel,
-#     because the emulator has no TensorFlow: kernels/cross_arm64.sh wheel [folder]
+# Builds the wheel for arm64 in a folder, with the Python in PYTHON:
+#     kernels/cross_arm64.sh wheel [folder]
+# The script does not run the library in this wheel, because the emulator has no TensorFlow.
 # Needs: apt-get install g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Builds the kernels and their test drivers with a sanitizer and runs each driver:
 #     kernels/sanitize.sh address|undefined|thread|none [seconds] [seed] [instruction set]
-# `none` runs random cases at full speed. With clang++, `fuzzer` lets code coverage guide the cases:
+# `none` uses no sanitizer, so the random inputs (cases) run at full speed. With clang++, `fuzzer` chooses the inputs by
+# code coverage:
 #     CXX=clang++ kernels/sanitize.sh fuzzer [seconds]
 # If CXX is a cross compiler, RUNNER must be the command of an emulator, see cross_arm64.sh.
-# DRIVER names the only op whose driver is to run.
+# If DRIVER is set, it names the op whose driver is to run. Otherwise all drivers run.
 set -eu
 kind=$1 seconds=${2:-20} seed=${3:-0}
 here=$(cd "$(dirname "$0")" && pwd)

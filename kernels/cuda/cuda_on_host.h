@@ -72,7 +72,7 @@ struct Block {
   Barrier barrier;
   std::vector<uint4> shared;
   int current = 0;
-  bool moved = false;  // whether, in this turn, a thread passed a barrier or ended
+  bool moved = false;  // whether a thread has passed a barrier or ended since the last call of `turn` began
   const std::function<void()>* body = nullptr;
 };
 

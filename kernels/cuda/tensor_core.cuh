@@ -1,8 +1,8 @@
 // Matrix products that one warp computes on tensor cores (GPUs from sm_80 on), and the number types of their factors.
-// On the host (cuda_on_host.h), the lanes exchange their registers and compute the same products.
+// On the host (cuda_on_host.h), the lanes (threads of the warp) exchange their registers and compute the same products.
 //
-// A fragment is the part of a matrix that a warp holds in registers. For lane = 4 g + t, the registers of mma.m16n8k16
-// hold these elements (row, column) (PTX ISA):
+// A fragment is the part of a matrix that a warp holds in registers. In the instruction mma.m16n8k16, lane 4 g + t
+// holds these elements (row, column) in its registers (source: NVIDIA's PTX ISA):
 //
 //     C[16][8] of float32:   c0 = (g, 2t)  c1 = (g, 2t+1)  c2 = (g+8, 2t)  c3 = (g+8, 2t+1)
 //     A[16][16] of float16:  a0 = (g, 2t)  a1 = (g+8, 2t)  a2 = (g, 2t+8)  a3 = (g+8, 2t+8)

@@ -1,13 +1,14 @@
 // The random parameters of every view (SimCLR, appendix A): the contract of every implementation. A view is a randomly
 // changed version of an image. The parameters are drawn without a stored state.
 //
-// Row r < N has the parameters of the first view of image index[r], and row N + r those of its second view. Every
-// number depends only on (seed, epoch, index, view). The random generator is Philox4x32-10 (Salmon et al. 2011). Its
-// key is the seed's low and high word, and its counter is (epoch, index, view, purpose). One call gives four random
-// words, word0 to word3, with the same bits as in the reference. From a word follows a number in [0, 1), u = (word >>
-// 8) 2^-24, which is exact in float.
+// There are N images. Row r < N has the parameters of the first view of image index[r], and row N + r those of its
+// second view. Every number depends only on (seed, epoch, index, view). The random generator is Philox4x32-10 (Salmon
+// et al. 2011). Its key is the seed's low and high word, and its counter is (epoch, index, view, purpose). One call of
+// the generator gives four random words, word0 to word3, with the same bits as in the NumPy reference. From each word
+// follows a number in [0, 1), u = (word >> 8) 2^-24, which is exact in float. u0 to u3 are those of word0 to word3.
 //
-//     box     attempts 0..9, purpose = attempt, in the image's own frame of H x W pixels:
+//     box     [a0, a1] and [l0, l1] are crop_area and log_aspect of the recipe (see below). There are up to ten
+//             attempts, 0 to 9, with purpose = attempt. In the image's own frame of H x W pixels, an attempt draws:
 //                 area = H W (a0 + (a1 - a0) u0),   aspect = exp(l0 + (l1 - l0) u1)
 //                 w = round(sqrt(area aspect)),   h = round(sqrt(area / aspect))
 //                 y = floor(u2 (H - h + 1)),   x = floor(u3 (W - w + 1))

@@ -19,8 +19,9 @@ using Fours = ffi::Result<Four>;
 using Flags = ffi::Result<Flag>;
 using Numbers = ffi::Result<Number>;
 
-// Binds the arguments and results of a call, after those that the platform adds. The arguments are index, sizes, key,
-// epoch and recipe. The results are the parameters in the order of draw_view_params_op.cc.
+// Adds the arguments and results of a call to a binding (the list of a handler's arguments), after those that the
+// platform adds. The arguments are index, sizes, key, epoch and recipe. The results are the parameters in the order of
+// draw_view_params_op.cc.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {
   return gives<Four, Flag, Number, Number, Number, Number, Number, Four, Flag, Flag, Number>(

@@ -1,8 +1,8 @@
 // The code that the host and CUDA devices share to draw one row of the parameters: the random words, the central box,
 // and all fields except the box.
 //
-// No product may be fused with an addition. On the host this needs no special code, because draw_view_params_cpu.cc is
-// compiled for the baseline, which has no such instruction.
+// No product may be fused with an addition, because the result would be rounded differently. On the host this needs no
+// special code, because draw_view_params_cpu.cc is compiled for the baseline, which has no such instruction.
 #pragma once
 
 #include <cmath>
@@ -104,8 +104,8 @@ LOWLEVEL_SIMCLR_HOST_DEVICE inline void write_central_box(const ViewRecipeNumber
   write_box(box, floor((frame.height - h) / 2), floor((frame.width - w) / 2), h, w);
 }
 
-// Writes the switches, the factors and the order of row r. The caller passes write_order(number, order), because the
-// host and CUDA devices write an order with different loops.
+// Writes the switches, the factors and the order of row r. The caller passes the function write_order(number, order),
+// because the host and CUDA devices write an order with different loops.
 template <typename Key, typename WriteOrder>
 LOWLEVEL_SIMCLR_HOST_DEVICE void draw_colours(const Row<Key>& row, const ViewRecipeNumbers& recipe, int64_t r,
                                               const DrawnViewParams& to, const WriteOrder& write_order) {

@@ -58,7 +58,7 @@ constexpr size_t kFfiLayout[] = {
     offsetof(XLA_FFI_Metadata, api_version),
     offsetof(XLA_FFI_Metadata, traits),
     XLA_FFI_Extension_Metadata,
-    // a call
+    // a call of a handler
     XLA_FFI_CallFrame_STRUCT_SIZE,
     sizeof(XLA_FFI_CallFrame),
     offsetof(XLA_FFI_CallFrame, extension_start),

@@ -1,5 +1,5 @@
 // Registers our handlers with the XLA of the loaded TensorFlow, and receives the calls from it. Both work with any
-// release.
+// release of TensorFlow from 2.18 on.
 //
 // The library is compiled with the headers of one release and runs with all releases in ffi_releases.h. Three things
 // differ between releases, and the code behind this header takes care of them: where TensorFlow exports the table of
@@ -18,12 +18,12 @@ struct Target {
   XLA_FFI_Handler* handler;
 };
 
-// Registers handlers with XLA for a platform, "Host" or "CUDA". Returns false if XLA cannot call the handlers. Then
-// lowlevel_simclr_xla_refusal() returns the reason.
+// Registers handlers with XLA for a platform, "Host" or "CUDA". Returns false if XLA cannot call the handlers. In that
+// case lowlevel_simclr_xla_refusal() returns the reason.
 bool register_targets(const char* platform, std::initializer_list<Target> targets);
 
 // Runs a handler for a call from the XLA of any release. If XLA only asks for the handler's version, this function
-// answers.
+// answers and does not run the handler.
 XLA_FFI_Error* run_for_any_release(XLA_FFI_Handler* handler, XLA_FFI_CallFrame* frame);
 
 template <XLA_FFI_Handler* handler>

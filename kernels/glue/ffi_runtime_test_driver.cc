@@ -1,14 +1,14 @@
 // Tests ffi_runtime_xla.cc with an imitation of XLA. The imitation can have any version. This program is not part of
 // the library.
 //
-// The imitation behaves as XLA's sources do. Up to version 0.1, it accepts only a handler that reports the same
-// version. Later versions accept a handler that reports the same version or an older one. The imitation gives our code
+// The imitation behaves as XLA's sources do. Up to version 0.1, it accepts only a handler that reports the version of
+// the imitation. Later versions also accept a handler that reports an older version. The imitation gives our code
 // memory of exactly the size that its release uses, and checks that the bytes after this memory do not change.
 //
 //     ffi_runtime_test_driver ENTRY MAJOR MINOR TABLE_SIZE
 //
-// ENTRY says which functions the imitation exports: c, cpp, none, or refuse (like c, but it refuses the registration).
-// The driver prints one line for each thing that a test checks.
+// ENTRY is c, cpp or none, by which functions the imitation exports (see below), or refuse (like c, but it refuses the
+// registration). The driver prints one line for each thing that a test checks.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -1,7 +1,7 @@
 // Like glibc.cc, this file lets the library load with older versions of glibc. It covers the functions that CUDA's
 // static runtime calls. glibc 2.34 moved these functions from libdl, libpthread and librt to libc and gave them a new
-// symbol version. For each of them, this file defines a function that only the library itself sees (hidden). It jumps
-// to the function's old version in glibc.
+// symbol version. For each of them, this file defines a function that only the library itself sees (hidden). That
+// function jumps to the old version in glibc.
 #include <features.h>
 
 #if defined(__x86_64__) && defined(__GLIBC__)

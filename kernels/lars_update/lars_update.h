@@ -8,9 +8,10 @@
 // Types. The weight w, the velocity v and both results (v', w') are float. The gradient g is float or bfloat16. A
 // bfloat16 g is converted to float exactly, so it gives the same bits as a float g with the same numbers. Squares are
 // exact in double and summed in double, so no norm overflows or vanishes. The product of learning_rate and r is rounded
-// once, to float. Each of u, v' and w' may be computed with or without fused multiply-add. If an element is NaN or
-// infinite, the results of this element are NaN or infinite. The norms become NaN or infinite too, and through them
-// this affects the results of all other elements.
+// once, to float. Each of u, v' and w' may be computed with or without fused multiply-add.
+//
+// NaN and infinity. If w, g or v is NaN or infinite at an index, so is w' at this index. If the rank is 2 or more and w
+// or g is NaN or infinite at any index, a norm is NaN or infinite. This changes r, and so the results at every index.
 //
 // Ownership. The caller owns every array. `new_weight` may be the same array as w or, if g is float, as g.
 // `new_velocity` may be the same array as v. No other two arrays may overlap. `partial_sums` has
@@ -39,7 +40,7 @@ void lars_update(const ParallelFor& parallel, int64_t count, const LarsChoices& 
                  const void* gradient,   // (count,), of the type `of_gradient`
                  DataType of_gradient,   // the type of `gradient`: kFloat32 or kBfloat16
                  const float* velocity,  // (count,)
-                 double* partial_sums,   //
+                 double* partial_sums,   // lars_update_partial_sums(count) doubles
                  float* new_weight,      // (count,)
                  float* new_velocity);   // (count,)
 

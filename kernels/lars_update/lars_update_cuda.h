@@ -29,7 +29,7 @@ LOWLEVEL_SIMCLR_EXPORT const char* lowlevel_simclr_lars_update_cuda(
     const float* weight,    // (count,)
     const float* gradient,  // (count,)
     const float* velocity,  // (count,)
-    double* partial_sums,   //
+    double* partial_sums,   // as described above
     float* new_weight,      // (count,), may be weight or gradient
     float* new_velocity);   // (count,), may be velocity
 

@@ -3,7 +3,7 @@
 //
 // Sizes, types, magnitudes and settings are random. Every array lies in a block of memory of exactly its size, so that
 // AddressSanitizer notices an access past its end. The results are compared with a plain computation in double. They
-// are also compared, bit for bit, with a second run, which uses one thread and writes in place. Several threads call
+// are also compared, bit for bit, with a second run, which uses one thread and writes in place. Two threads call
 // the kernels at the same time, for ThreadSanitizer.
 //
 //     lars_update_test_driver [seconds] [seed]        exits with 0 if it found nothing wrong
@@ -81,9 +81,9 @@ struct Outputs {
   std::vector<float> weight, velocity;
 };
 
-// If `in_place` is set, the new weight takes the memory of the gradient if that is float, otherwise that of the weight,
-// and the new velocity takes the memory of the velocity. Otherwise the results lie in memory that is aligned to a
-// vector. The results of large variables are then stored past the caches.
+// With `in_place`, the new velocity takes the memory of the velocity. The new weight takes the memory of the gradient,
+// or that of the weight if the gradient is bfloat16. Without `in_place`, the results lie in memory that is aligned to a
+// vector. If they are large, they are then stored past the caches.
 Outputs compute(const ParallelFor& parallel, const Case& c, const Inputs& in, bool in_place) {
   std::vector<float> weight = in.weight, gradient = in.gradient, velocity = in.velocity;
   const std::vector<uint16_t> halves = halves_of(in.gradient);
@@ -108,7 +108,7 @@ ParallelFor one_thread() {
   return {nullptr, 1, run};
 }
 
-// The error of an element may be 16 roundings of the terms of its sum, plus the smallest normal number.
+// An element may have an error of 16 roundings of the terms of its sum, plus the smallest normal number.
 bool is_right(const Case& c, const Inputs& in, const Outputs& out) {
   const double decay = c.adapts ? in.choices.weight_decay : 0;
   double of_weight = 0, of_update = 0;

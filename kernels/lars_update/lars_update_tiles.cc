@@ -25,7 +25,7 @@ namespace {
 using Floats = Vector<float>;
 constexpr int64_t kLanes = Lanes<float>::kCount;
 
-// Returns numbers of a gradient from index `at` on: a whole vector, or one number.
+// Returns numbers of a gradient from index `at` on, as float: a whole vector, or one number.
 LOWLEVEL_INLINE Floats some(const float* gradient, int64_t at) { return load(gradient + at); }
 LOWLEVEL_INLINE Floats some(const uint16_t* gradient, int64_t at) {
   return widen(reinterpret_cast<const Bfloat16*>(gradient + at));

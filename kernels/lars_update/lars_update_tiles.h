@@ -19,8 +19,8 @@ struct LarsPasses {
   using Move = void(const float* weight, const Gradient* gradient, const float* velocity, int64_t count,
                     float weight_decay, float momentum, float scale, float* new_weight, float* new_velocity);
   Move* move;
-  // Does the same as `move`, but stores `new_velocity` past the caches. It does so with `new_weight` too, if the type
-  // of the gradient is not float. Arrays that are stored past the caches must be aligned to kLarsAlignment.
+  // Does the same as `move`, but stores `new_velocity` past the caches. If the type of the gradient is not float, it
+  // stores `new_weight` past the caches too. Arrays that are stored past the caches must be aligned to kLarsAlignment.
   Move* move_streamed;
 };
 

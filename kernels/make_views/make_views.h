@@ -14,7 +14,7 @@
 //                  saturation  V is the largest and V - C the smallest of the three channels, and t = V - x:
 //                                  x = V - g t,  g = max(saturation, 0)
 //                              If clip is set, g is reduced so that g C <= V. saturation 1 changes nothing.
-//                  hue         turns t by `hue` of a circle and keeps V and C (HSV); 0 changes nothing
+//                  hue         turns the hue by the fraction `hue` of a circle and keeps V and C (HSV)
 //     grey     writes 0.2989 R + 0.5870 G + 0.1140 B into all three channels
 //     blur     if blur_sigma > 0: averages over neighbouring pixels, in both directions. The pixel at distance k has
 //              the weight exp(-k^2 / 2 sigma^2), divided by the sum of all weights, with |k| <= taps / 2. taps is
@@ -26,8 +26,8 @@
 //
 // Invalid parameters. A box must hold at least one pixel and lie inside the image. Grey, a saturation other than 1 and
 // a hue other than 0 need 3 channels. `make_views` must be called with valid parameters only. On the host, call
-// `make_views_fault` (make_views_fault.h) first. On a device, the parameters cannot be checked before the kernel runs.
-// There, every pixel of a view with invalid parameters becomes NaN, and the kernel reads nothing outside the image.
+// `make_views_fault` (make_views_fault.h) first. The kernel on a device gets its parameters unchecked. If those of a
+// view are invalid, it makes every pixel of this view NaN and reads nothing outside the image.
 //
 // Ownership. The caller owns every array. `workspace` has make_views_workspace_bytes(...) bytes, aligned to 64. Its
 // contents are undefined before and after the call. The workspace has room for a few views for each thread. The

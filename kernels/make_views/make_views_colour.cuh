@@ -69,8 +69,8 @@ __device__ __forceinline__ void saturate(float asked, float (&x)[kRows][3]) {
   }
 }
 
-// Turns the hue by the formula of make_views_tiles.cc, which needs no angle. Here the formula gives V - t instead of t.
-// Every channel stays between the smallest and the largest channel of its pixel.
+// Turns the hue by the formula of make_views_tiles.cc, which does not compute the hue of the pixel. The formula here
+// gives V - t instead of t. Every channel stays between the smallest and the largest channel of its pixel.
 __device__ __forceinline__ void turn(const Step& step, float (&x)[kRows][3]) {
   const float own = step.shift[0], after = step.shift[1], before = step.shift[2];
 #pragma unroll

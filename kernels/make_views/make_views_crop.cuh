@@ -1,7 +1,7 @@
 // Views on CUDA: the crop. It computes a tile (the part of a view that one warp makes) from the view's box in its
-// image.
-// The weights of the crop are integers divided by their sum. For view pixel i, box pixel j has the integer weight
-// max(0, 2M - |(2j+1) S - (2i+1) length|) with M = max(length, S).
+// image. The weights of the crop are integers divided by their sum. For view pixel i, box pixel j has the integer
+// weight max(0, 2M - |(2j+1) S - (2i+1) length|). Here S is the side of the view, length is that of the box, and M is
+// max(length, S).
 #pragma once
 
 #include "make_views_problem.cuh"

@@ -13,8 +13,9 @@ using Boxes = ffi::Buffer<ffi::S32, 2>;
 using Flags = ffi::Buffer<ffi::PRED, 1>;
 using Numbers = ffi::Buffer<ffi::F32, 1>;
 
-// Binds the arguments and results of a call, after those that the platform adds. The arguments are images, the
-// parameters of every view in the order of make_views_op.cc, mean, and 1 / std. The result is views.
+// Adds the arguments and results of a call to a binding (the list of a handler's arguments), after those that the
+// platform adds. The arguments are images, the parameters of every view in the order of make_views_op.cc, mean, and
+// 1 / std. The result is views.
 template <typename Binding>
 auto with_arrays(Binding&& binding) {
   return gives<Any>(takes<Any, Boxes, Flags, Numbers, Numbers, Numbers, Numbers, Numbers, Boxes, Flags, Flags,

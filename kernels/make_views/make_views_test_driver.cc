@@ -1,5 +1,5 @@
-// Runs, outside TensorFlow, the CPU kernels that make views, for sanitizers and fuzzing. This program is not part of
-// the library.
+// Runs the CPU kernels that make views outside TensorFlow, for sanitizers and fuzzing. This program is not part of the
+// library.
 //
 // Shapes, types and settings are random. draw_view_params draws the parameters from wide ranges. Then half of the boxes
 // get a random place and size, and for some views the clip is turned off. Every array lies in a block of memory of

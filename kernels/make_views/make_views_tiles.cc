@@ -2,9 +2,10 @@
 //
 // Layout. While a view is made it lies on its side: its axes are (x, channel, y), with y padded to whole vectors. The
 // crop works in two directions, first along y, then along x. The first direction combines lines of the image and leaves
-// their channels interleaved. It takes one vector of columns at a time, for as many lines of the view as a vector has
-// lanes. Then it transposes that square block in registers. So the second direction, too, is a sum of whole vectors and
-// needs no gather. At the end, a transposed block of (x, channel) rows has the layout of the finished view.
+// their channels interleaved. It computes one vector of columns for each of as many lines of the view as a vector has
+// lanes. Then it transposes the square block of these vectors in registers. So the second direction, too, is a sum of
+// whole vectors and needs no gather. At the end, a transposed block of (x, channel) rows has the layout of the finished
+// view.
 //
 // Memory. A view of 32 x 32 pixels takes 12 KiB, so everything stays in the first-level cache. A view of 224 x 224
 // pixels takes 600 KiB, which fit in the second-level cache.
@@ -18,7 +19,7 @@
 //
 //     t = clip((1 - 2r) R + (1 - 2b) G + (1 - 2g) B + middle V - (1 - middle) m, 0, C)
 //
-// For green and blue, R, G and B are exchanged in a circle. The formula is linear in each sixth of the circle, and
+// For green and blue, the roles of R, G and B rotate. The formula is linear in each sixth of the circle, and
 // neighbouring sixths agree where they meet.
 //
 // Padding. The lanes after the last line hold a copy of the last line. They take part in the computation, but are

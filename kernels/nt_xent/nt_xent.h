@@ -13,7 +13,7 @@
 //
 //     du_i = (1/temperature) [ sum_j (c_i P_ij + c_j P_ji) u_j - (c_i + c_p(i)) u_p(i) ]
 //     dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
-//     dtemperature = -1/(2 temperature) sum_i <du_i, u_i>       (sum over own rows; replicas add their results)
+//     dtemperature = -1/(2 temperature) sum_i <du_i, u_i>    (sum over own rows, see below; replicas add their results)
 //
 // Own rows. A pair is the two views of one image. A single device owns all 2N rows. A replica owns the pairs first_pair
 // .. first_pair + own_pairs - 1. With n = own_pairs, it has 2n own rows: first the n first views of these pairs, then

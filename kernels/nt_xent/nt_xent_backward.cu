@@ -37,8 +37,8 @@ __global__ void fill_columns(Problem<Kind> p, const typename Kind::Sum* cotangen
   column.shift = normaliser[2 * row];
 }
 
-// Turns the dots c into W_ij times scale_j, times a power of two that keeps small weights within float16's range.
-// Entries that do not count become 0.
+// Turns the dots c into weights W_ij times scale_j, times a power of two that keeps small weights within float16's
+// range. W_ij is the factor of u_j in the bracket of du_i (nt_xent.h). Entries that do not count become 0.
 template <bool kOnline, bool kMasked, typename Kind, typename Sum>
 __device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t tile,
                                            const Column<Kind> (&of_rows)[2], Sum (&c)[kFragments][4], Sum k) {

@@ -5,9 +5,9 @@
 // of the problem.
 //
 // Symmetric form (one device has all rows). Each pair of groups is one step, and this step adds to the sums of the rows
-// of both groups. OrderedSteps makes sure that no two steps use the same group at the same time, and that each group
-// gets its sums in one fixed order. The first step of a group packs the group, and the last one computes its results.
-// So a call needs only one parallel region.
+// of both groups. Each group also has steps of its own: one that packs it, before its pairs, and one that computes its
+// results, after them. OrderedSteps makes sure that no two steps use the same group at the same time, and that the
+// terms are always added to the sums of a group in the same order. So a call needs only one parallel region.
 //
 // Rectangular form (a replica has only its own rows). First all columns are packed. Then each block of own rows goes
 // through all columns by itself.
@@ -32,7 +32,7 @@ constexpr int64_t kMostWorkers = 256;
 constexpr double kFixedShiftTemperature =
     2.0 / 64.0;  // from this temperature on, exp(-2/tau) does not underflow
 constexpr double kLog2E = 1.4426950408889634;
-constexpr double kNoDot = -4.0;                 // less than any dot of two rows u
+constexpr double kNoDot = -4.0;                 // less than the dot of any two rows of u (the normalised z)
 constexpr double kOperationsOfOneThread = 2e6;  // with less work, a second thread costs more than it saves
 
 enum StepKind { kPack, kPair, kTriangle, kFinish };
@@ -98,8 +98,8 @@ struct Plan {
     bytes = memory.bytes();
   }
 
-  // The own rows are cut into blocks of consecutive rows: first the blocks of the first views, then those of the second
-  // views.
+  // How many blocks the own rows have. In the rectangular form, a block has rows of one view only, and the blocks of
+  // the first views come before those of the second views.
   int64_t blocks_of_view() const { return symmetric ? blocks : divide_up(shape.own_pairs, kBlock); }
   int64_t own_row_blocks() const { return symmetric ? blocks : 2 * blocks_of_view(); }
 

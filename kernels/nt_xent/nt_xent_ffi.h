@@ -15,8 +15,9 @@ using Result = ffi::Result<ffi::AnyBuffer>;
 using Scalar = ffi::Buffer<ffi::F64, 0>;
 using Whole = ffi::Buffer<ffi::S64, 0>;
 
-// Binds the arguments and results of a call, after those that the platform adds. `More` stands for the further
-// arguments of the rectangular forms (_rows), which give the first own pair.
+// Adds the arguments and results of a call to a binding (the list of a handler's arguments), after those that the
+// platform adds. `More` stands for the further arguments of the rectangular forms (_rows), which give the first own
+// pair.
 //
 // Forward: z, temperature, More -> loss, normaliser, inverse_norm, top1.
 // Backward: z, normaliser, inverse_norm, cotangent, temperature, More -> dz, dtemperature.

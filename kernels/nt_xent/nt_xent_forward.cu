@@ -12,7 +12,7 @@ namespace lowlevel_simclr {
 namespace nt_xent_cuda {
 namespace {
 
-constexpr float kNoDot = -4.0f;  // less than any dot of two rows u
+constexpr float kNoDot = -4.0f;  // less than the dot of any two rows of u (the normalised z)
 
 // The results of one row so far, in one thread.
 template <typename Sum>
@@ -121,8 +121,8 @@ struct ForwardOutputs {
   bool* top1;
 };
 
-// Computes the results of each own row, with one thread for each. The thread merges the results of the shares in their
-// order, and adds the positive last.
+// Computes the results of each own row, with one thread for each. The thread merges the results of the shares of the
+// columns in their order, and adds the positive last.
 template <typename Kind>
 __global__ void finish_forward(Problem<Kind> p, Partial<typename Kind::Sum> partial,
                                ForwardOutputs<typename Kind::Sum> to) {

@@ -1,4 +1,4 @@
-// NT-Xent as TensorFlow ops: LowlevelSimclr>NtXent, NtXentGrad, and the rectangular form of each. Formula: nt_xent.h.
+// NT-Xent as TensorFlow ops: LowlevelSimclr>NtXent, NtXentGrad, and two forms for replicas. Formula: nt_xent.h.
 //
 //     NtXent(z (2N, d), temperature ())
 //         -> loss (2N,), normaliser (2N, 2), inverse_norm (2N,), top1 (2N,)
@@ -9,7 +9,8 @@
 //     NtXentRowsGrad(z, normaliser, inverse_norm, cotangent, temperature, first_pair, pairs)
 //         -> dz of the own rows, dtemperature
 //
-// T is the type of z and dz. S is the type of the sums: double if T is double, otherwise float.
+// In the registration below, T is the type of z and dz, and S is the type of the sums: double if T is double, otherwise
+// float.
 #include <cmath>
 #include <string>
 

@@ -7,12 +7,12 @@
 // - float64: a packed row is the row itself, and the products are plain fused multiply-adds.
 //
 // All types except float64 use the instruction mma.m16n8k16, whose products are exact and whose sums are float32. The
-// weights W are split into two float16 numbers as well, because a single float16 would be wrong by 2^-11.
+// weights W are split into two float16 numbers as well, because a single float16 would have an error of 2^-11.
 //
 // The hardware truncates its float32 sums. So a chain of products ends after one panel or one tile, and its result is
 // added with rounding, small products first. Both passes add the panels of a dot in the same order, so a dot has the
-// same bits in both. Therefore, if one column j has all the weight of row i, its weight exp(s_ij - lse_i), where lse_i
-// is log sum exp s_ik, is exactly 1.
+// same bits in both. Let lse_i be log sum exp s_ik. If one column j has all the weight of row i, its weight
+// exp(s_ij - lse_i) is therefore exactly 1.
 #pragma once
 
 #include <cmath>

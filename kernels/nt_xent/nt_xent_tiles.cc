@@ -1,11 +1,11 @@
 // Tiles of NT-Xent on the CPU. This source is compiled once for each instruction set (LOWLEVEL_SIMCLR_ISA).
 //
-// Method. A dot is a product <u_i, u_j>. The matrix of all dots is never stored. A tile is a block of kTileRows x panel
-// dots, which are added up in registers over all of d. Then the exponentials of these dots are used at once. The
-// forward pass sums them along rows and, in the symmetric form, also along columns. The backward pass turns them into
-// weights W_ij = E_ij (c_i/r_i + c_j/r_j), where E_ij is the exponential. At any time, one block of 96 x 96 weights
-// lies in the cache. For a block with rows I and columns J, two small products add W u_J to the sums of the rows, and
-// W^T u_I to the sums of the columns.
+// Method. A dot is a product <u_i, u_j>. The matrix of all dots is never stored. A tile is a part of it, with kTileRows
+// rows and one panel of columns. Its dots are added up in registers over all of d, and then their exponentials are used
+// at once. The forward pass sums them along rows and, in the symmetric form, also along columns. The backward pass
+// turns them into weights W_ij = E_ij (c_i/r_i + c_j/r_j), where E_ij is the exponential, and c and r are those of
+// nt_xent.h. At any time, one block of 96 x 96 weights lies in the cache. For a block with rows I and columns J, two
+// small products add W u_J to the sums of the rows, and W^T u_I to the sums of the columns.
 //
 // Mapping. A tile has two vectors of columns, and as many rows as fit in the registers: 12 x 32 floats with AVX-512, 6
 // x 16 with AVX2, 6 x 8 at baseline, 12 x 8 with NEON. Two packed copies of u are enough for all three products. For
@@ -47,8 +47,8 @@ constexpr int kLanes = Lanes<Real>::kCount;
 template <typename Real>
 constexpr int kPanel = 2 * kLanes<Real>;
 
-// This value means "this dot does not count". It is far below every dot. So with the online maximum (for temperature <
-// 1/32), its exponential is negligible beside that of any real dot.
+// This value means "this dot does not count". It is far below every dot. So with the online maximum (the shift is the
+// largest dot so far, for temperature < 1/32), its exponential is negligible beside that of any real dot.
 constexpr int kNoDot = -4;
 
 static_assert(kBlock % kTileRows == 0, "blocks are cut into whole tiles");
@@ -452,8 +452,9 @@ LOWLEVEL_INLINE void add_product(const Real* w, const Real* u, int64_t depth, Re
   }
 }
 
-// For one panel of u, adds W u_J to the sums of the rows, and W^T u_I to the sums of the columns. In a block on the
-// diagonal, W is upper triangular, so the part below the diagonal is skipped.
+// For one panel of u, adds W u_J to the sums of the rows, and W^T u_I to the sums of the columns. I are the rows of the
+// block, and J are its columns. In a block on the diagonal, W is upper triangular, so the part below the diagonal is
+// skipped.
 template <typename Real, bool kSymmetric>
 void apply_weights(const BackwardArguments<Real>& b, const RowBlock& rows, const RowBlock& columns,
                    const Real* weights, const Real* panel, Real* sums) {

@@ -12,9 +12,9 @@
 // works on the current one.
 //
 // Operations, with F = 2 (2N)^2 d. The forward pass takes F. The backward pass takes F for the dots and F for the
-// product with W. It takes F more for every panel of d beyond the first. If numbers are split into two pieces, a
-// product takes more operations. With half types, the product with W counts twice, because W is two pieces. In float32
-// all products, this one included, count three times.
+// product with W. It takes F more for every panel of d beyond the first, because each panel has its own block, which
+// computes the dots again. If numbers are split into two pieces, a product takes more operations. For bfloat16 and
+// float16, the product with W counts twice, because W is two pieces. For float32, every product counts three times.
 //
 // Bytes. Each block of 128 rows reads all of x once. x comes from the L2 cache as long as it fits there.
 //
@@ -24,9 +24,9 @@
 //
 // Not used: the symmetry of the matrix. In the backward pass, a tile that is used for its rows and its columns would
 // add to the rows of other blocks. That needs float atomics or 2N/64 copies of dz, and saves only F/2 of 3F. In the
-// forward pass it would save half, but needs a second reduction and (2N)^2/64 partial sums. There is another reason. If
-// each row computes all its dots itself, equal rows get dots with the same bits, even with split products. top1 needs
-// this.
+// forward pass it would save half, but needs a second reduction and (2N)^2/64 partial sums. Also, top1 needs dots with
+// the same bits for equal rows. Even with split products, equal rows get such dots if each row computes all its dots
+// itself.
 //
 // Speed: 0.37 ms for both passes on an H200 with N = 4096, d = 128, bfloat16 (docs/gpu.md). Not tried yet: wgmma.
 #pragma once

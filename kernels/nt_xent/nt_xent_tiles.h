@@ -86,8 +86,8 @@ struct NtXentTiles {
   // of kBlock. In the symmetric form they may also begin at the first row of the block.
   void (*forward)(const ForwardArguments<Real>&, RowBlock rows, int64_t column_begin, int64_t column_end,
                   Real* scratch);
-  // Adds W u to the sums of the rows and, in the symmetric form, W^T u to the sums of the columns. There are at most
-  // kBlock columns.
+  // Adds W u to the sums of the rows and, in the symmetric form, W^T u to the sums of the columns. W is the matrix of
+  // weights (nt_xent_tiles.cc). There are at most kBlock columns.
   void (*backward)(const BackwardArguments<Real>&, RowBlock rows, RowBlock columns, Real* scratch);
   // Writes dz from the sums. Returns sum_i <sums_i, u_i>.
   double (*finish)(const FinishArguments<Real>&, RowBlock rows);

@@ -1,4 +1,4 @@
-// Resize on the CPU: the weights of both axes and the rows between them. The filters are in resize_tiles.cc.
+// Resize on the CPU: the weights of both axes, and the intermediate image. The filters are in resize_tiles.cc.
 //
 // This file is compiled only for the baseline instruction set. The other sets have a fused multiply-add, with which
 // some weights would be rounded differently from Pillow's.
@@ -58,7 +58,8 @@ Filter make_filter(int64_t size, float start, float end, int64_t count) {
   return made;
 }
 
-// The rows between the two axes. Each row has `stride` bytes, and the number of rows is a multiple of kResizeRows.
+// The intermediate image, filtered along the rows only. Each row has `stride` bytes. The number of rows is a multiple
+// of kResizeRows.
 struct Rows {
   std::unique_ptr<uint8_t[]> bytes;
   int64_t stride;

@@ -3,7 +3,7 @@
 //
 // Sizes, boxes and pixels are random. Every array lies in a block of memory of exactly its size, so that
 // AddressSanitizer notices an access past its end. The results are compared with a plain computation in double, and bit
-// for bit with a second run.
+// for bit with a second run of the same code.
 //
 //     resize_test_driver [seconds] [seed]        exits with 0 if it found nothing wrong
 //

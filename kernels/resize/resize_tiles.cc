@@ -1,13 +1,14 @@
 // The two filters of the resize of image files. This source is compiled once for each instruction set.
 //
-// Both filters add columns of bytes, each times a weight. `down` adds rows of the image. `across` adds columns of 16
-// rows that were transposed before. So every lane of a vector does useful work, and no sum crosses lanes.
+// Both filters add vectors of bytes, each multiplied by a weight. For `down`, the vectors are rows of the image. For
+// `across`, they are the columns of 16 rows, which were transposed first. So every lane of a vector does useful work,
+// and no sum crosses lanes.
 //
 // Operations. A photograph of 375 x 375 pixels that becomes 256 x 256 has three weights for each target pixel and axis:
 // 0.9 million products along the rows and 0.6 million down the columns. The transposition takes a quarter of an
 // operation for each byte.
 //
-// Traffic. 16 transposed rows take 18 kB. The rows between the two axes take 0.3 MB and stay in the second-level cache.
+// Traffic. 16 transposed rows take 18 kB. The intermediate image takes 0.3 MB and stays in the second-level cache.
 #include "resize_tiles.h"
 
 #include "../runtime/shuffle.h"
@@ -91,7 +92,7 @@ struct Sums {
 };
 #endif
 
-// Writes kLanes sums of `rows` numbers, which lie `stride` bytes apart.
+// Writes kLanes weighted sums. Each sum has `rows` bytes as its terms, which lie `stride` bytes apart.
 inline void add_lanes(const uint8_t* first, int64_t stride, const int32_t* weights, int64_t rows,
                       uint8_t* to) {
   Sums sums;

@@ -8,7 +8,7 @@ namespace lowlevel_simclr {
 constexpr int kResizeBits = 22;  // fraction bits of a weight
 constexpr int kResizeRows = 16;  // rows that `across` filters at once
 
-// The weights of one axis. Target pixel i is the sum of `counts[i]` source pixels from `firsts[i]` on.
+// The weights of one axis. Target pixel i is the weighted sum of `counts[i]` source pixels from `firsts[i]` on.
 struct ResizeWeights {
   const int32_t* firsts;
   const int32_t* counts;

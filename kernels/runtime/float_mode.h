@@ -1,12 +1,12 @@
-// FloatMode sets the floating-point mode that the kernels need. It does so on the thread that creates the object, as
-// long as the object lives.
+// FloatMode sets the floating-point mode that the kernels need, on the thread that creates the object. The destructor
+// restores the old mode.
 //
 // On some of its threads, TensorFlow sets a mode in which subnormal numbers (the smallest ones) count as zero, and on
 // others it does not. A new thread inherits the mode of the thread that starts it. So without FloatMode, results would
 // depend on which thread computes them.
 //
-// In the mode of FloatMode, subnormal numbers count as zero. This is fast. Otherwise, on some processors, an operation
-// on a subnormal number takes a hundred cycles.
+// In the mode of FloatMode, subnormal numbers count as zero. This is fast. In the usual mode, on some processors, an
+// operation on a subnormal number takes a hundred cycles.
 #pragma once
 
 #if defined(__SSE2__)

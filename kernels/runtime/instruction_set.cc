@@ -1,4 +1,4 @@
-// See instruction_set.h.
+// Chooses the instruction set of the kernels. See instruction_set.h.
 #include "instruction_set.h"
 
 #include <cstdlib>

@@ -11,12 +11,14 @@ namespace lowlevel_simclr {
 #if defined(__aarch64__)
 enum class InstructionSet { kNeon };
 
-// The body of a function that returns the tiles of the set in use, such as lars_tiles_neon().
+// The body of a function that returns the tiles (functions that do the arithmetic) of the chosen instruction set. Here
+// it calls, for example, lars_tiles_neon().
 #define LOWLEVEL_SIMCLR_RETURN_TILES(name) return name##_neon()
 #else
 enum class InstructionSet { kBaseline, kAvx2, kAvx512 };
 
-// The body of a function that returns the tiles of the set in use, such as lars_tiles_avx2().
+// The body of a function that returns the tiles (functions that do the arithmetic) of the chosen instruction set. It
+// calls, for example, lars_tiles_avx2().
 #define LOWLEVEL_SIMCLR_RETURN_TILES(name) \
   switch (instruction_set()) {             \
     case InstructionSet::kAvx512:          \

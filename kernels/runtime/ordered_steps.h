@@ -1,16 +1,16 @@
-// OrderedSteps runs steps on several threads. It runs the steps of each group in the order in which they were added.
-// With it, the threads of a kernel can add to shared rows without atomics. The rows are cut into groups. A step uses
-// one or two groups. While it runs, no other step uses these groups.
+// OrderedSteps runs steps on several threads. A step is a piece of work on one or two groups of rows. The steps of a
+// group run in the order in which they were added, and never two of them at the same time. So the threads of a kernel
+// can add to rows that they share, without atomics.
 //
 // Guarantees:
 // - Order. Of two steps that use the same group, the one that was added first ends before the other one begins. The
 //   second step sees what the first one wrote.
-// - Same result. Because of this order, every group receives its sums in one fixed order. The result does not depend on
-//   the number of threads, on their speed, or on the order in which the ParallelFor starts its calls.
-// - No deadlock. Threads take the steps in the order of the list, and a step waits only for steps before it. Look at
-//   the first step of the list that has not ended. All steps before it have ended, so it waits for nothing. If a thread
-//   has taken it, that thread is running it. If no thread has taken it, then no thread has taken a later step either,
-//   so no thread waits. Hence some thread always makes progress, even if there is only one.
+// - Same result. Because of this order, the terms are always added to the sums of a group in the same order. The result
+// - Same result. Because of this order, the terms are always added to the sums of a group in the same order. The result
+//   does not depend on the number of threads, on their speed, or on the order in which the ParallelFor starts calls.
+//   were added before it. Look at the first step that has not ended. All steps before it have ended, so it waits for
+//   nothing. If a thread has taken it, that thread is running it. If no thread has taken it, then no thread has taken a
+//   later step either, so no thread waits. Hence some thread always makes progress, even if there is only one.
 #pragma once
 
 #include <sched.h>
@@ -61,7 +61,7 @@ class OrderedSteps {
   }
 
   // Calls body(step, worker) once for every step. `worker` is the number of the thread that runs the step, from 0 to
-  // `workers` - 1. By this number, each thread can use its own scratch memory. Call `run` only once for each object.
+  // `workers` - 1. It lets each thread use its own scratch memory. Call `run` only once for each object.
   template <typename Body>
   void run(const ParallelFor& parallel, int64_t workers, Body& body) {
     std::atomic<int64_t> next{0};
@@ -81,7 +81,7 @@ class OrderedSteps {
   }
 
  private:
-  static constexpr int kSpins = 2000;  // these take a few microseconds, less than to fall asleep and wake up
+  static constexpr int kSpins = 2000;  // take a few microseconds, less than to sleep and wake up
 
   // Waits until `turn` steps that use the group have ended.
   void await(int64_t group, int64_t turn) const {

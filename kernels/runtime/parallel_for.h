@@ -21,7 +21,7 @@ struct ParallelFor {
   void (*run)(void* pool, int64_t count, ParallelBody body, void* argument);
 };
 
-// Calls callable(index) through the interface above, in the kernels' floating-point mode (FloatMode).
+// Calls callable(index) for every index in [0, count) on the threads of `parallel`, in the mode of float_mode.h.
 template <typename Callable>
 void run_parallel(const ParallelFor& parallel, int64_t count, Callable& callable) {
   const ParallelBody body = [](void* argument, int64_t index) {

@@ -2,7 +2,7 @@
 //
 // X_tiles.cc must not use these functions, because it is compiled once for each instruction set. If several object
 // files have the same inline function, the linker keeps only one version of it. That could be the one with AVX-512
-// code, which then runs on every processor (vectors.h).
+// code, which would then run on every processor, also on those without AVX-512.
 #pragma once
 
 #include "host_device.h"

@@ -1,5 +1,5 @@
-// The main program of a test driver, which runs an op without TensorFlow. It checks random cases for some seconds, or
-// the cases that a fuzzer chooses.
+// Functions for test drivers. A test driver is a program that runs an op without TensorFlow. It checks the op with
+// random inputs (cases) for some seconds, or with inputs that a fuzzer chooses.
 #pragma once
 
 #include <array>
@@ -15,7 +15,8 @@
 
 namespace lowlevel_simclr {
 
-// Checks random cases in two threads. The arguments of the program are the seconds and the seed. Returns the exit code.
+// Checks random cases in two threads. The arguments of the program are the number of seconds and the seed. Returns the
+// exit code.
 template <std::size_t kWords>
 int check_random_cases(int count, char** arguments, bool (*check)(const std::array<unsigned, kWords>&)) {
   const double seconds = count > 1 ? std::atof(arguments[1]) : 10;
@@ -38,7 +39,8 @@ int check_random_cases(int count, char** arguments, bool (*check)(const std::arr
   return wrong > 0 ? 1 : 0;
 }
 
-// Checks the case that a fuzzer chose. Missing bytes are zero. The process ends if the result is wrong.
+// Checks the case that a fuzzer chose. If it gave too few bytes, the others count as zero. The process ends if the
+// result is wrong.
 template <std::size_t kWords>
 void check_chosen_case(const uint8_t* data, std::size_t size,
                        bool (*check)(const std::array<unsigned, kWords>&)) {

@@ -1,4 +1,4 @@
-// See thread_pool.h.
+// The library's own threads. See thread_pool.h.
 // The pool uses pthreads directly, in the old symbol versions that glue/glibc.cc chooses. std::condition_variable and
 // std::thread would bring more code of the C++ runtime into the library than the pool itself has.
 #include "thread_pool.h"
@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kMostThreads = 1024;
 
-// One call of run(). The Job lies on the caller's stack. The pool's list holds it until the caller has found no more
+// One call of run(). The Job lies on the caller's stack. The pool keeps it in a list until the caller finds no more
 // work in it.
 struct Job {
   int64_t count;

@@ -1,9 +1,10 @@
-// Vectors of the instruction set that a file is compiled for, written with GCC's vector extensions.
+// Vectors of numbers, as wide as the registers of the instruction set that a file is compiled for. They use GCC's
+// vector extensions.
 //
 // X_tiles.cc includes this file and is compiled once for each instruction set. If several object files have the same
-// inline function, the linker keeps only one version of it. That could be AVX-512 code, which then also runs on
-// processors without AVX-512. Therefore everything here has internal linkage, and nothing here uses a template of the
-// standard library.
+// inline function, the linker keeps only one version of it. That could be AVX-512 code, which would then also run on
+// processors without AVX-512. Therefore everything in this file has internal linkage, and nothing in it uses a template
+// of the standard library.
 #pragma once
 
 #include <stdint.h>
@@ -23,9 +24,10 @@ constexpr int kVectorBytes = 32;
 constexpr int kVectorBytes = 16;
 #endif
 
-// Constants of exp2: 2^y = 2^n 2^f with n = round(y) and |f| <= 1/2. kMagic is 1.5 * 2^mantissa + bias. Adding kMagic
-// to y rounds y to an integer and leaves n + bias in the low bits of the sum. The polynomial approximates 2^f with the
-// least possible maximum of the relative error (Remez exchange). That error is 1.9e-9 for float and 3.1e-18 for double.
+// Constants of exp2: 2^y = 2^n 2^f with n = round(y) and |f| <= 1/2. kMagic is 1.5 * 2^m + bias, where m is the number
+// of bits of the mantissa and bias is that of the exponent. Adding kMagic to y rounds y to an integer and leaves
+// n + bias in the low bits of the sum. The polynomial approximates 2^f with the least possible maximum of the relative
+// error (Remez exchange). That error is 1.9e-9 for float and 3.1e-18 for double.
 template <typename Real>
 struct Exp2Constants;
 

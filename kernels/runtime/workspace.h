@@ -1,7 +1,7 @@
 // Workspace cuts the arrays of one call out of one block of memory, and computes how large this block must be.
 //
-// A kernel takes all its arrays in one function. If the base is null, this function only adds up the sizes. So the size
-// that the caller allocates always agrees with the places that the kernel uses:
+// One function takes all arrays of a kernel. It is called twice. With a null base, it only adds up the sizes, and the
+// caller allocates that much. With the allocated memory as base, it returns the arrays. So both always agree:
 //
 //     Workspace<64> memory(base);         // null: take() returns null
 //     sums = memory.take<float>(rows);
