@@ -1,9 +1,10 @@
 // Scales an image down or up, to exactly the bytes of Pillow's `Image.resize` in bilinear mode.
 //
-// Formula. Each axis has a filter: a triangle as wide as two source pixels, or as two target pixels if the image becomes
-// smaller. The filter runs along the rows first, then down the columns. The weights of a target pixel are computed in
-// double, normalized to a sum of 1, and rounded to multiples of 2^-22. Sums of weighted bytes are int32. After each
-// axis the sum is rounded to a byte. So all sums are exact, and the result is the same with every instruction set.
+// Formula. Each axis has a filter: a triangle as wide as two source pixels, or as two target pixels if the image
+// becomes smaller. The filter runs along the rows first, then down the columns. The weights of a target pixel are
+// computed in double, normalized to a sum of 1, and rounded to multiples of 2^-22. Sums of weighted bytes are int32.
+// After each axis the sum is rounded to a byte. So all sums are exact, and the result is the same with every
+// instruction set.
 //
 // Pillow's file Resample.c defines the arithmetic. tests/data/test_resize_pixels.py compares every byte with Pillow's.
 #pragma once

@@ -3,9 +3,10 @@
     area ~ U(crop_area) H W,   log(aspect) ~ U(log crop_aspect)
     w = round(sqrt(area aspect)),   h = round(sqrt(area / aspect))
 
-The size of the crop box is drawn up to ten times, until the box fits into the image. The place of the box is uniform
-over all places where it fits. If none of the ten boxes fits, the central crop is taken. All of this is computed in
-float64, so that every implementation rounds to the same integers.
+H and W are the height and width of the image, h and w those of the crop box. U is the uniform distribution. The size of
+the crop box is drawn up to ten times, until the box fits into the image. The place of the box is uniform over all
+places where it fits. If none of the ten boxes fits, the box is the central crop, the largest allowed box in the middle.
+All of this is computed in float64, so that every implementation rounds to the same integers.
 
 Images of different sizes lie in the upper left corners of arrays of one size. Then H and W are those of the image, and
 no box reaches the padding of the array.
@@ -46,7 +47,7 @@ def draw_view_params(
     width: int,
     sizes: ArrayLike | None = None,
 ) -> ViewParams:
-    """Draw the parameters of both views of N images. They depend on (seed, epoch, index, view) and the recipe alone.
+    """Draw the parameters of both views of N images. They depend only on (seed, epoch, index, view), sizes and recipe.
 
     Args:
         seed: seed of the run, in [0, 2^64).

@@ -5,8 +5,9 @@
     v = m v + lr ratio u
     w = w - v
 
-w is the weight, g the gradient, v the velocity, and m the momentum. SGD with momentum has ratio 1. In LARS, variables
-of rank 0 and 1 (biases, and the variables of BatchNorm) have no decay (beta = 0) and ratio 1.
+w is the weight, g the gradient, v the velocity, and m the momentum. beta is the weight decay, eta the trust coefficient
+and lr the learning rate. SGD with momentum has ratio 1. In LARS, variables of rank 0 and 1 (biases, and the variables
+of BatchNorm) have no decay (beta = 0) and ratio 1.
 """
 
 from __future__ import annotations

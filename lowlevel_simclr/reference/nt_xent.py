@@ -11,8 +11,8 @@ row of length zero has u = 0 and gradient 0. Nothing is ever added to a norm. Na
 
 A pair is the two views of one image. If several replicas (copies of the model on several devices) share a batch, each
 of them owns some of the N pairs. The rows of these pairs are its own rows. `nt_xent_rows` and `nt_xent_rows_gradient`
-compute a replica's own rows against all 2N columns. `nt_xent` and `nt_xent_gradient` are the special case in which one
-replica owns every pair.
+compute the losses and gradients of a replica's own rows, each compared with all 2N rows. `nt_xent` and
+`nt_xent_gradient` are the special case in which one replica owns every pair.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def nt_xent(z: ArrayLike, temperature: float) -> Rows:
 
 
 def nt_xent_rows(z: ArrayLike, first_pair: int, pairs: int, temperature: float) -> Rows:
-    """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
+    """Return the losses of pairs first_pair .. first_pair + pairs - 1. Each of their rows is compared with all 2N rows.
 
     Args:
         z: (2N, d) projections of all replicas, first views then second views.

@@ -1,6 +1,7 @@
-"""Every op of this package, written with TensorFlow's own (stock) ops. Each op has a module.
+"""Every op of this package, written with TensorFlow's own (stock) ops, one module for each op.
 
-The native ops, in C++ and CUDA, are compared with these. If they are not available, these replace them.
+The native ops, in C++ and CUDA, are checked against the stock ops. Where the native ops are not available, the stock
+ops replace them.
 """
 
 from lowlevel_simclr.stock.draw_view_params import draw_view_params

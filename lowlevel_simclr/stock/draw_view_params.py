@@ -30,7 +30,7 @@ def draw_view_params(
     width: int,
     sizes: tf.Tensor | None = None,
 ) -> ViewParams:
-    """Draw the parameters of both views of N images. They depend on (seed, epoch, index, view) and the recipe alone.
+    """Draw the parameters of both views of N images. They depend only on (seed, epoch, index, view), sizes and recipe.
 
     Every box lies inside the image and holds at least one pixel.
 
@@ -51,8 +51,8 @@ def draw_view_params(
         TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
             Also if epoch, an index or a size is out of range and its value is known. While a graph is built, such a
-            value is not known, so nothing is raised. Instead, the four numbers of the row's box are -1, and
-            `make_views` makes its pixels NaN.
+            value is not known, so nothing is raised. Instead, the four numbers of the view's box are -1, and
+            `make_views` makes the pixels of this view NaN.
 
     Examples:
         >>> import tensorflow as tf
@@ -68,7 +68,7 @@ def draw_view_params(
     height, width = check_image_sides(height, width)
     check_recipe(recipe)
     frames = list_frames(sizes, index, height, width)  # (N, 2) or (1, 2)
-    words = _draw_all_words(seed, epoch, index)  # 4 of (2N, 13)
+    words = _draw_all_words(seed, epoch, index)  # four tensors (2N, 13)
     boxes = _choose_boxes([word[:, : len(CROP)] for word in words], recipe, frames)
     switches, factors, last = ([word[:, k] for word in words] for k in range(len(CROP), len(_PURPOSES)))
     flips, jitters, greys, blurs = (to_uniform(word) for word in switches)  # (2N,) each

@@ -18,11 +18,11 @@ and t = V - channel. Let (r, g, b) be the pure colour at the angle of the turn: 
     t_red = clip(k_1 R + k_2 G + k_3 B + middle V - (1 - middle) m, 0, C),    k = 1 - 2 (r, b, g)
 
 The formulas for green and blue have the same form, with each colour replaced by the next one (red, green, blue, red).
-The formula is exact, because both sides are linear in each sixth of the hue circle and agree at its ends. Saturation
+The formula is exact, because its two sides are linear in each sixth of the hue circle and agree at its ends. Saturation
 then multiplies t by a factor f, or by V / C if that is smaller.
 
-Grey, mean and std together are one (C, C) matrix for each view. The product with that matrix also moves the channels to
-the last axis.
+Grey and std together are one (C, C) matrix for each view. The product with this matrix also moves the channels to the
+last axis. Then the mean is subtracted.
 
 Where matrix products have reduced precision (TensorFloat-32 on recent GPUs), the pixels too are only correct to about
 10 bits.
@@ -40,7 +40,7 @@ from lowlevel_simclr.contract.constants import FULL_SCALE, GREY_WEIGHTS
 from lowlevel_simclr.contract.view_checks import are_factors_finite, convert_params, refuse_large_pixels
 from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
 
-Planes = list[tf.Tensor]  # C of (2N, S * S) float32
+Planes = list[tf.Tensor]  # C tensors (2N, S * S), float32
 
 _NOWHERE = 1e9  # a position too far away for any triangle of weights to reach
 _HUGE = 1e30  # beyond any pixel, and still finite when multiplied
@@ -78,9 +78,9 @@ def make_views(
     Raises:
         TypeError: if size is not a whole number, or if params are not ViewParams of the types in `ViewParams`.
         ValueError: if a shape or type is wrong. In eager mode also if `reference.make_views` would refuse the
-            parameters. A graph does not know their values. There, a view is all NaN if its box is empty or leaves the
-            image (`draw_view_params` draws no such box for an index in its range), if a factor is NaN or infinite, or
-            if it changes colours and C is not 3.
+            parameters. A graph does not know their values. So a graph makes a view all NaN if its box is empty or
+            leaves the image (`draw_view_params` draws no such box for an index in its range), if a factor is NaN or
+            infinite, or if the view changes colours and C is not 3.
 
     Examples:
         >>> import tensorflow as tf
@@ -202,7 +202,7 @@ def _change_affinely(planes: Planes, is_brightness: tf.Tensor, params: ViewParam
 
 
 def _turn_colours(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: tf.Tensor) -> Planes:
-    """Multiply the saturation by `saturation` (2N,) and turn the hue by `hue` (2N,) turns, in one step.
+    """Multiply the saturation by `saturation` (2N,) and turn the hue by `hue` (2N,) full turns, in one step.
 
     Rounding may leave the result slightly below 0.
     """

@@ -129,7 +129,7 @@ def contrastive_top1(z: tf.Tensor) -> tf.Tensor:
 def nt_xent_rows(
     z_all: tf.Tensor, first_pair: int | tf.Tensor, pairs: int | tf.Tensor, temperature: Temperature
 ) -> tf.Tensor:
-    """Return the losses of the rows of pairs first_pair .. first_pair + pairs - 1 against all 2N columns.
+    """Return the losses of pairs first_pair .. first_pair + pairs - 1. Each of their rows is compared with all 2N rows.
 
     If there are several replicas, each of them calls this function for its own rows. The gradient has a value for every
     row of z_all. The sum of these gradients over the replicas is the gradient of the whole loss.
@@ -206,7 +206,7 @@ def nt_xent_rows_backward(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the gradient of all 2N losses with respect to the own rows.
 
-    c are the cotangents and lse the log-sums of all rows. With them,
+    c_i is the cotangent of loss_i, and lse_i is log sum_{k != i} exp s_ik. With the c and lse of all rows,
 
         tau du_i = sum_{j != i} (c_i exp(s_ij - lse_i) + c_j exp(s_ij - lse_j)) u_j - (c_i + c_p(i)) u_p(i)
         dz_i = (du_i - <du_i, u_i> u_i) / |z_i|

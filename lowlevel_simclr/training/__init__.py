@@ -1,1 +1,1 @@
-"""Trains the encoder without labels: the plan of a run, the training step and loop, the sessions and the replicas."""
+"""Trains the encoder without labels. Has the plan of a run, the training step and loop, the sessions and replicas."""

@@ -45,7 +45,7 @@ class BackgroundWorker:
             work: a function without arguments.
 
         Raises:
-            BaseException: if earlier work raised it. Then the thread does not do `work`.
+            BaseException: if earlier work raised it. In this case the thread does not do `work`.
         """
         self._raise()
         self._waiting.put(work)

@@ -1,4 +1,4 @@
-"""The course of a run with a time limit (--budget): how many steps it makes, and how large their views (images) are.
+"""The course of a run with a time limit (--budget): how many steps it makes, and how large the views (images) are.
 
 The run is divided into segments. Each segment is decided just before it begins, and recorded in budget.json.
 
@@ -177,7 +177,7 @@ class BudgetCourse:
         self._origin = clock() - estimate_elapsed(self._decisions, first) if first else started
         self._compiled: frozenset[int] = frozenset()
         self._compile_seconds = self._compiling = 0.0  # the latter: when the last compilation began
-        self._mark: tuple[int, float] | None = None  # a step, and the clock after it
+        self._mark: tuple[int, float] | None = None  # a step, and the time on the clock after it
         decided = self._decisions[-1] if self._decisions else None
         over = decided is not None and decided.to_share >= 1 - EQUAL
         self.last = decided.last if decided and over else max(plan.steps, decided.last + 1 if decided else 1)

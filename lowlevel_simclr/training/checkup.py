@@ -1,7 +1,7 @@
-"""Makes the check-ups of a run while it trains: measures of the encoder, and verdicts, which say what they mean.
+"""Makes the check-ups of a run while it trains. A check-up measures the encoder, and says what is unusual (verdicts).
 
 The measures need no labels, except the k-NN accuracy. If several processes (workers) train together, only worker 0, the
-chief, makes check-ups. They change neither the weights nor the random numbers of the training.
+chief, makes check-ups. Check-ups change neither the weights nor the random numbers of the training.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ class Watch:
         self._history.add(read_metrics(run.folder))
         earlier = load_earlier(run)
         self.verdicts = [verdict for verdict in earlier.verdicts if verdict.step <= done]
-        if self._history.done == plan.steps and earlier.judged != plan.steps:  # by a version without check-ups
+        if self._history.done == plan.steps and earlier.judged != plan.steps:  # trained by a version without check-ups
             self._judge(plan.steps)
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Add the rows of a host call (a call that makes several steps), and judge the run if it is time to.
+        """Add the rows of a host call (a call that makes several steps), and judge the run if that is due.
 
         The run is judged after a check-up, when a multiple of JUDGED_EVERY steps has passed, and after the last step.
 

@@ -50,7 +50,7 @@ def conclude(
         verdicts: what the check-ups noticed during training.
 
     Returns:
-    The contents of evaluation.json.
+        The contents of evaluation.json.
 
     Raises:
         RunError: if a file cannot be written.

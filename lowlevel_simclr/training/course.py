@@ -43,7 +43,7 @@ class Course(Protocol):
         """Return the segment of the step after `done`."""
 
     def needs_decision(self, done: int) -> bool:
-        """Return whether `find_segment(done)` would measure time to choose the next segment.
+        """Return whether `find_segment(done)` would read the clock to decide the next segment.
 
         If so, the device must have finished its steps before `find_segment` is called.
         """

@@ -1,4 +1,4 @@
-"""A training step that needs only the memory of one micro-batch, a part of a batch.
+"""A training step that needs only the memory of one micro-batch (a part of a batch).
 
 This method is called gradient cache (Gao et al. 2021).
 """

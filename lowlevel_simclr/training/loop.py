@@ -59,7 +59,7 @@ def take_side(plan: Plan, learner: Learner, side: int) -> tuple[Plan, Learner]:
 
 
 def make_views(plan: Plan) -> Views:
-    """Return the function (epoch, index, images, sizes) -> both views of every image, with the settings of the run."""
+    """Return a function (epoch, index, images, sizes) -> both views of every image. It has the settings of the run."""
     return compile_views(
         seed=plan.seed,
         recipe=plan.recipe,
@@ -96,7 +96,7 @@ def make_steps(
 def make_step(
     plan: Plan, learner: Learner, replica: Replica = ALONE, pace: Pace | None = None
 ) -> Callable[[Batch], Metrics]:
-    """Return the function from a batch to the metrics of one training step. It is not compiled yet.
+    """Return a function that takes a batch, makes one training step and returns its metrics. It is not compiled yet.
 
     Args:
         plan: the plan of the run.
@@ -144,9 +144,9 @@ def compile_steps(
             there would be a copy to the GPU between two steps. The copy would wait for the first step to end, and the
             second step would wait for the copy.
         inline: whether the operations of the step become operations of the loop. Otherwise the loop calls the step as a
-            function. That spares TensorFlow the work of tracking the loop's iterations for each operation of the step
-            (measured by `bench.step.bench_step_loop`). With `jit_compile` the step is one program, and `inline` has no
-            effect.
+            function. The call spares TensorFlow the work of tracking the loop's iterations for each operation of the
+            step (measured by `bench.step.bench_step_loop`). With `jit_compile` the step is one program, and `inline`
+            has no effect.
 
     Returns:
         A function that returns metrics, (count,) each. Its `count` is a scalar int32 tensor, so that it never retraces.

@@ -32,7 +32,7 @@ class NtXentOps(Protocol):
 
     @property
     def nt_xent_rows_forward_and_top1(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor, Any]]:
-        """The loss and top-1 of some rows against all columns, and the state that the gradient needs."""
+        """The loss and top-1 of some rows, each compared with all rows, and the state that the gradient needs."""
 
     @property
     def nt_xent_rows_backward(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
@@ -40,7 +40,7 @@ class NtXentOps(Protocol):
 
 
 def make_loss(formulas: NtXentOps, temperature: float, reduction: str, replica: Replica = ALONE) -> LossAndTop1:
-    """Return the function from z (2n, d) to the loss (2n,) and the top-1 (2n,) of each view.
+    """Return a function that takes z (2n, d) and returns the loss (2n,) and the top-1 (2n,) of each view.
 
     Args:
         formulas: the NT-Xent functions, from `ops` or `stock`.
@@ -61,7 +61,7 @@ def make_loss(formulas: NtXentOps, temperature: float, reduction: str, replica: 
 
 
 def make_nt_xent_and_top1(replica: Replica, formulas: NtXentOps, temperature: float) -> LossAndTop1:
-    """Return the function from a replica's z (2n, d) to the NT-Xent losses (2n,) and the top-1 (2n,) of its rows.
+    """Return a function that takes a replica's z (2n, d) and returns the losses (2n,) and top-1 (2n,) of its rows.
 
     Each row is compared with the rows of all replicas (the columns). The forward pass gathers z of all replicas. The
     backward pass gathers three numbers for each row: two numbers of the normaliser (the sum in the loss), and the

@@ -174,13 +174,13 @@ def print_results(plan: Plan, run: Run, labelled: bool = True) -> None:
 
 
 def write_longer(folder: Path, dataset: str) -> str:
-    """Return the command that trains the encoder of a run as long again. For images in memory, return a Python call.
+    """Return the command that trains the encoder of a run for as long again, or a Python call for images in memory.
 
     Args:
         folder: the run folder.
         dataset: the name of the data set.
     """
-    # --weights takes a word without a slash or a dot for a name such as "random", and a word with a leading dash is a
+    # --weights reads a word without a slash or a dot as a name such as "random", and a word with a leading dash as a
     # flag.
     name = str(folder) if "/" in str(folder) and not str(folder).startswith("-") else f"./{folder}"
     config, out = f"{name}/config.json", f"{name}-longer"

@@ -1,4 +1,4 @@
-"""Resolves a configuration for this machine and these images: "auto" gets a value, and the plan holds plain values.
+"""Replaces each "auto" in a configuration by a value for this machine and these images. The plan holds all values.
 
 Of the modules that the programs call, only this one uses `Config`. All others take plain values, or the `Plan`.
 """
@@ -159,7 +159,7 @@ def load_images(
     """Return the data set that a configuration names.
 
     Args:
-        config: the configuration, resolved or not.
+        config: the configuration, before or after `resolve`.
         before: the contents of data.json if a run is resumed, otherwise None.
         at_least: the number of images that the run needs.
         own: the run folder, whose pictures are not data.
@@ -251,8 +251,8 @@ def _refuse_other_channels(config: Config, channels: int) -> None:
 def _refuse_long_warmup(config: Config, images: DataSet) -> None:
     """Check that a warm-up that the user chose ends within --steps.
 
-    The warm-up of a preset may be longer than --steps, so that a user can try the first steps of the preset. Then the
-    learning rate only rises.
+    The warm-up of a preset may be longer than --steps, so that a user can try the first steps of the preset. In that
+    case the learning rate only rises.
 
     Raises:
         ConfigError: if the warm-up does not end.
@@ -321,7 +321,7 @@ def _find_micro_batch(
     """
     if fits is None:
         return 0
-    count_micro_batches(replace(config, micro_batch="0"), team.count)  # an error if even the whole batch fails
+    count_micro_batches(replace(config, micro_batch="0"), team.count)  # raises if even the whole batch is not possible
 
     def is_even(size: int) -> bool:
         try:
@@ -356,7 +356,8 @@ def _reduce_to_one_replica(config: Config, replicas: int) -> Config:
 def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
     """Return the plan of a configuration whose micro-batch is a number.
 
-    If the settings of the precision, the ops, XLA or the place of the images are "auto", this function chooses them.
+    Where the setting of the precision, the ops, XLA or the place of the images is "auto", this function chooses a
+    value.
 
     Args:
         config: the configuration.
@@ -380,8 +381,9 @@ def make_plan(config: Config, images: DataSet, team: Team = LONE) -> Plan:
         steps_per_epoch=per_epoch,
         precision=resolve_precision(config),
         jit_compile=jit_compile,
-        # Stock views make dozens of elementwise passes. XLA fuses them into a few, which is three to five times as
-        # fast, also on a CPU. The native op makes one pass. It stays outside XLA unless XLA compiles the whole step.
+        # Stock views make dozens of elementwise passes. XLA fuses them into a few, which makes the views three to five
+        # times as fast, also on a CPU. The native op makes one pass. It stays outside XLA unless XLA compiles the whole
+        # step.
         jit_compile_views=train.xla != "off" and ops == "stock" and find_xla_problem() is None,
         inline_step=has_gpu(),  # on a CPU, calling the step was measured to be faster; on a GPU it was not measured
         implementation=choose_implementation(ops, jit_compile),
@@ -445,8 +447,8 @@ def place_data(config: Config, images: DataSet, replicas: int) -> str:
         replicas: the number of replicas.
 
     Raises:
-        ConfigError: if the setting is the device and there are several replicas.
-        DataError: if the setting is the device and the images are streamed.
+        ConfigError: if the setting is "device" and there are several replicas.
+        DataError: if the setting is "device" and the images are streamed.
     """
     chosen = config.data.data_on
     if chosen == "device":

@@ -15,7 +15,7 @@ StepsFunction = Callable[[Iterator[Batch], tf.Tensor], Metrics]
 def compile_program(
     one_step: Callable[[Batch], Metrics], most: int, fetch: Callable[..., Batch] | None = None
 ) -> StepsFunction:
-    """Return `steps(iterator, count)`, which makes `count` training steps. One XLA program makes `most` of them.
+    """Return `steps(iterator, count)`, which makes `count` training steps. An XLA program makes `most` steps at a time.
 
     The loop over the steps is part of the program. XLA updates the weights, the optimizer's variables and the loss
     scale in place. The device does not wait for the host between two steps. For this, the number of iterations must be
@@ -67,7 +67,7 @@ def compile_loop(
 
 
 def split_count(count: int, most: int) -> list[int]:
-    """Return the steps of each program that together make `count` steps.
+    """Return how many steps each call of a program makes, so that all calls together make `count` steps.
 
     Args:
         count: the number of steps, at least 1.

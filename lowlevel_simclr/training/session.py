@@ -131,7 +131,7 @@ class Session:
                 count = min(calendar.find_next_stop(done), segment.last) - done
                 compiles = segment.side not in sides
                 if compiles and self.plan.budget:
-                    count = 1  # so that its duration is that of the compilation
+                    count = 1  # so that the duration of the call is that of the compilation
                     self.course.note_compiling()
                 sides.add(segment.side)
                 steps = compiled(segment.side)
@@ -218,7 +218,7 @@ class Session:
     def _profile(self, now: bool, count: int) -> Iterator[None]:
         """Profile the block, if the user gave --profile and `now` is true.
 
-        It writes the trace to TensorBoard's folder, and prints its table.
+        The method writes the trace to TensorBoard's folder, and prints its table.
         """
         if not (self.profile and now):
             yield

@@ -1,4 +1,4 @@
-"""One training step, Algorithm 1 of SimCLR: augment the images (views), compute h, z, loss and gradient, and update.
+"""One training step (Algorithm 1 of SimCLR): makes views, computes outputs, loss and gradient, and updates the weights.
 
 The module knows no configuration and no files. `loop.py` makes several steps in one call.
 """
@@ -19,8 +19,8 @@ from lowlevel_simclr.training.learner import Learner, list_trainable_variables
 from lowlevel_simclr.training.loss import LossAndTop1
 from lowlevel_simclr.training.replicas import ALONE, Replica
 
-Schedule = Callable[[tf.Tensor], tf.Tensor]  # step, counted from 0 -> learning rate
-Due = Callable[[tf.Tensor], tf.Tensor]  # step, counted from 0 -> whether its gradient is measured, a scalar bool
+Schedule = Callable[[tf.Tensor], tf.Tensor]  # takes the step, counted from 0; returns the learning rate
+Due = Callable[[tf.Tensor], tf.Tensor]  # takes the step, counted from 0; returns whether its gradient is measured
 # epoch (), index (N,) int64, images (N, H, W, C) uint8, and, if the images differ in size, their sizes (N, 2) int32
 Batch = tuple[tf.Tensor, ...]
 
@@ -54,7 +54,7 @@ def train_step(
     replica: Replica = ALONE,
     is_measured: Due | None = None,
 ) -> Metrics:
-    """Make one step: two views of each image, h = f(x), z = g(h), the NT-Xent loss, its gradient, and one update.
+    """Make one step: views x, outputs of the encoder h = f(x) and of the head z = g(h), loss, gradient, and one update.
 
     With several replicas (copies of the model on several devices), every replica makes this step. Its `batch` is its
     share of the whole batch, and `loss_and_top1` compares its rows with the rows of all replicas. The gradients of all
@@ -64,8 +64,8 @@ def train_step(
     Args:
         learner: the networks and the optimizer that the step trains.
         views: the function (epoch, index, images, sizes) -> views (2N, S, S, C), see `compile_views`.
-        loss_and_top1: the function from z (2N, d) to the loss (2N,) and top-1 (2N,) of each view.
-        schedule: the function from the step, counted from 0, to the learning rate.
+        loss_and_top1: the function that takes z (2N, d) and returns the loss (2N,) and top-1 (2N,) of each view.
+        schedule: the function that takes the step, counted from 0, and returns the learning rate.
         batch: epoch (), index (N,) int64, images (N, H, W, C) uint8, and sizes (N, 2) int32 if the images differ in
             size.
         replica: the replica that makes the step.
@@ -99,7 +99,7 @@ def finish_step(
         learner: the networks and the optimizer that the step trains.
         replica: the replica that makes the step.
         gradients: the gradients of the scaled loss, one for each trainable variable.
-        schedule: the function from the step, counted from 0, to the learning rate.
+        schedule: the function that takes the step, counted from 0, and returns the learning rate.
         loss: scalar, this replica's share of the loss.
         top1: (2N,) bool, the top-1 of this replica's rows.
         is_measured: see `train_step`.
@@ -158,7 +158,7 @@ def _measure_length(gradients: Sequence[tf.Tensor], due: tf.Tensor | None) -> tf
 def _wait_for_all(gradients: list[tf.Tensor], learning_rate: tf.Tensor) -> tf.Tensor:
     """Return the same learning rate, but computed from every gradient.
 
-    Then no update can start before the last gradient is computed. XLA may update a weight in place only if it knows
+    So no update can start before the last gradient is computed. XLA may update a weight in place only if it knows
     that nothing reads the old weight later. Without this dependence, XLA copies every weight in each step (counted by
     `tests/training/test_program.py`). XLA removes its own optimization barriers too early to help.
 

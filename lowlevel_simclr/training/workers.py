@@ -136,7 +136,7 @@ def _meet(workers: Workers, values: np.ndarray, ways: str) -> np.ndarray:
         return getattr(replica, ways)(tf.constant(values)).numpy()
 
 
-_meeting_places: dict[int, Replica] = {}  # kept, because each exchange needs new keys
+_meeting_places: dict[int, Replica] = {}  # kept, because a replica counts its exchanges, and each needs a new key
 
 
 def ask_any(workers: Workers, asked: bool) -> bool:
@@ -349,7 +349,7 @@ def gather_team(
 
 
 def check_ranks(workers: Workers, local: Sequence[Replica]) -> None:
-    """Check with a first exchange that TensorFlow numbers the replicas like this package.
+    """Check with a first exchange that TensorFlow numbers the replicas in the same order as this package.
 
     Otherwise rows would be mixed up.
 

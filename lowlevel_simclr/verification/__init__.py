@@ -1,1 +1,1 @@
-"""The test problems (cases) of `python -m lowlevel_simclr.check`. bound.py has the rule for which results are right."""
+"""The test problems (cases) of `python -m lowlevel_simclr.check`. bound.py says which results count as right."""

@@ -7,9 +7,10 @@ The module needs only NumPy.
 truth   the result of the float64 reference.
 eps     the spacing of the accumulation type at 1. The accumulation type is the type in which sums are made: float64 for
         float64 inputs, float32 for all others.
-scale   the size of the quantity in exact arithmetic, for each element. See `compute_loss_scale` and the functions after
-        it for NT-Xent, `verification.make_views.measure_amplification` for views and
-        `verification.lars_update.compute_scales` for LARS.
+scale   for each element, the unit in which its error is measured. It is about as large as the numbers from which the
+        element is computed. See `compute_loss_scale` and the functions after it for NT-Xent,
+        `verification.make_views.measure_amplification` for views and `verification.lars_update.compute_scales` for
+        LARS.
 E       the largest error of the stock TensorFlow formula over all elements, in units of scale.
 
 In words: the error of a result may be twice the error of the stock formula (the same computation with TensorFlow's own
@@ -32,13 +33,13 @@ rounding errors differ.
 **Where 8 eps comes from.** Only this term of the bound remains if the stock formula happens to be exact (N = 1, few
 elements, or one candidate with all the weight). One rounding changes a number by at most eps/2 of its size. Computing a
 coordinate of u = z/|z| rounds three times: norm, root and quotient. Computing a similarity s_ij rounds three times for
-each of two rows u, once for the sum and once for the division by tau. That makes 2 x 3 + 2 = 8 roundings, or an error
-of 4 eps/tau. A loss is the difference of two similarities, so its error is up to 8 eps/tau. The exponentials and the
-logarithm of the loss add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows u_j, without the
-component along u_i, divided by |z_i|. The numbers in this computation are as large as scale, and are rounded as often
-as those of a loss. A sum of d terms counts as one rounding here. The error of such a sum is about 0.1 sqrt(d) eps, so
-this is right for d up to a few hundred. `verification.lars_update` counts the roundings of LARS.
-
+each of the two rows u_i and u_j, once for the sum and once for the division by tau. That makes 2 x 3 + 2 = 8 roundings,
+or an error of 4 eps/tau. A loss is the difference of two similarities, so its error is up to 8 eps/tau. The
+or an error of 4 eps/tau. A loss is the difference of two similarities, so its error is up to 8 eps/tau. The
+exponentials and the logarithm of the loss add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows
+u_j, without the component along u_i, divided by |z_i|. The numbers in this computation are as large as scale, and are
+rounded as often as those of a loss. A sum of d terms counts as one rounding here. The error of such a sum is about 0.1
+sqrt(d) eps, so this is right for d up to a few hundred. `verification.lars_update` counts the roundings of LARS.
 **One rounding to the type of the result.** bfloat16 and float16 inputs are exact in float32. Norms, products and sums
 are float32, so eps is that of float32. The stock formula must run on inputs that were cast to float32. Otherwise the
 rounding errors of bfloat16 or float16 would enlarge E. A loss is returned as float32. The gradient dz and the views are
@@ -259,7 +260,7 @@ def compute_gradient_scale(z: ArrayLike, cotangent: ArrayLike, temperature: floa
 
 
 def compute_temperature_scale(cotangent: ArrayLike, temperature: float) -> float:
-    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau, times how much it amplifies rounding errors.
+    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau, times the amplification of rounding errors.
 
     This gradient is a single number, so E is the error of one number and may be 0 by luck. Therefore this scale, unlike
     the others, must allow for the change of the weights exp(s - lse) if s has an error of eps/tau.
@@ -271,7 +272,8 @@ def compute_temperature_scale(cotangent: ArrayLike, temperature: float) -> float
 def compute_margins(z: ArrayLike) -> Float64s:
     """Return the margin of each row (2N,): the similarity of its positive minus that of its best other candidate.
 
-    With N = 1 there is no other candidate, and the margin is infinite.
+    The positive of a row is the other view of the same image. With N = 1 there is no other candidate, and the margin is
+    infinite.
     """
     u = reference.normalise_rows(z)
     s = u @ u.T
@@ -282,5 +284,5 @@ def compute_margins(z: ArrayLike) -> Float64s:
 
 
 def find_decided_rows(z: ArrayLike, accumulation: str) -> NDArray[np.bool_]:
-    """Return for each row whether its top1 must be exact (2N,): if rounding cannot change the sign of the margin."""
+    """Return for each row whether its top1 must be exact (2N,), because rounding cannot change its margin's sign."""
     return np.abs(compute_margins(z)) > MARGIN * EPSILON[accumulation]

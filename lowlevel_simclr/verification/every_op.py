@@ -75,7 +75,7 @@ def judge_on_device(
 ) -> list[Finding]:
     """Run every case on a device, without TensorFloat-32.
 
-    TensorFloat-32 is off because its products have only 10 bits, so its errors would widen the bound.
+    TensorFloat-32 is off because its products keep only 10 bits of each factor, so its errors would widen the bound.
 
     Args:
         implementation: the ops to judge.
@@ -92,7 +92,7 @@ def judge_on_device(
 
 
 def list_devices(xla_error: str | None, has_cuda: bool) -> Iterator[Device]:
-    """Yield the CPU and every GPU, with the modes of the native ops.
+    """Yield the CPU and every GPU, with the modes in which the native ops run on it.
 
     On a GPU every native op is an XLA custom call and needs a known batch size, so there is no graph mode.
 
@@ -107,7 +107,7 @@ def list_devices(xla_error: str | None, has_cuda: bool) -> Iterator[Device]:
 
 
 def list_stock_devices(xla_error: str | None) -> Iterator[Device]:
-    """Yield the CPU and every GPU, with the modes of the stock ops. Without XLA, the mode xla is missing.
+    """Yield the CPU and every GPU, with the modes in which the stock ops run on it: without XLA, not the mode xla.
 
     Args:
         xla_error: why XLA cannot compile here, or None if it can.

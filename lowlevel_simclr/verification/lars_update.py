@@ -1,12 +1,12 @@
 """The test problems (cases) of the LARS update, which computes the next weight and velocity of a variable.
 
 Every case updates two variables at once with `lars_update_all`, as training does. The second variable has the numbers
-of the first in reverse order. Both results must be within the bound of `verification.bound`, with E = 0. So the errors
-of TensorFlow's own formula (stock) do not widen the bound:
+of the first in reverse order. All results must be within the bound of `verification.bound`, with E = 0. This means that
+the errors of TensorFlow's own formula (stock) do not widen the bound:
 
     |ops - reference|  <=  8 eps scale
 
-eps is the spacing of float32 at 1. scale is the sum of the magnitudes of the terms of an element, plus float32's
+eps is the spacing of float32 at 1. An element is a sum of terms. scale is the sum of their magnitudes, plus float32's
 smallest normal number. The bound allows 16 roundings of eps/2. The computation of an element rounds at most nine times:
 twice for u, twice for the trust ratio (because of the norm of u), once for each of three products (learning rate times
 ratio, this times u, momentum times velocity), and once for each of the two sums.

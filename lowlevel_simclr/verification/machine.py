@@ -28,7 +28,7 @@ def check_machine(verbose: bool) -> list[Finding]:
     Raises:
         NativeLibraryError: if this platform has the native library, but it is missing or does not load.
     """
-    with hide_start_up_lines():  # on a processor without float16 units, TensorFlow prints such a line here
+    with hide_start_up_lines():  # on a processor without float16 units, TensorFlow prints a start-up line here
         if not expects_library():
             return _check_stock(verbose)
         return _check_native(verbose)

@@ -159,9 +159,9 @@ def make_params(case: ViewCase) -> ViewParams:
 def measure_amplification(params: ViewParams) -> NDArray[np.float64]:
     """Return the largest factor by which the colour operations can multiply a small difference: (2N,).
 
-    Brightness multiplies by f. Contrast multiplies a pixel by f and the mean by |1 - f|. Saturation multiplies a pixel
-    by f and its largest channel by |1 - f|. A change of the hue changes the middle channel by up to twice as much as
-    the others.
+    Each operation has a factor f. Brightness multiplies a pixel by f. Contrast multiplies a pixel by f and the mean by
+    |1 - f|. Saturation multiplies a pixel by f and its largest channel by |1 - f|. A change of the hue changes the
+    middle channel by up to twice as much as the others.
     """
     factors = [np.maximum(1, params.brightness)]
     factors += [np.maximum(1, factor + np.abs(1 - factor)) for factor in (params.contrast, params.saturation)]
@@ -181,7 +181,7 @@ def _judge_pixels(case: ViewCase, implementation: ViewOps) -> Finding:
     batch, params = make_images(case), make_params(case)
     mean, std = MEAN[: case.channels], STD[: case.channels]
     truth = reference.make_views(batch, params, case.size, mean=mean, std=std)
-    plain = None  # for the stock ops: their own errors must not widen the bound
+    plain = None  # if the stock ops are judged: their own errors must not widen the bound
     if implementation is not stock:
         plain = stock.make_views(batch, params, case.size, tf.float32, mean, std).numpy()
 
