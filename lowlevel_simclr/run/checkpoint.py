@@ -181,7 +181,7 @@ def load(path: Path) -> Checkpoint:
     # This is outside of `try`, because a failure to read the file does not mean that its bytes are damaged.
     data = read_regular_file(path, find_available_memory(), "the available memory")
     try:
-        arrays = read_arrays(io.BytesIO(data), len(data), "the file")  # they are not compressed, see `_write`
+        arrays = read_arrays(io.BytesIO(data), len(data), "the file")  # arrays are not compressed, see `_write`
         record = json.loads(str(arrays.pop(META)))
         listed = {name: (dtype, tuple(shape)) for name, (dtype, shape) in record["arrays"].items()}
         checkpoint = Checkpoint(record["step"], {name: arrays[name] for name in listed}, record["meta"])
@@ -246,7 +246,7 @@ def _load_newest(files: Mapping[int, Path]) -> Checkpoint | None:
     """Load the newest sound checkpoint from a dict of steps to files. Return None if no file is sound.
 
     Raises:
-        OSError: see `load`. FileNotFoundError: if a file has disappeared since it was listed.
+        OSError: see `load`. It is a FileNotFoundError if a file has disappeared since it was listed.
         MemoryError: see `load`.
     """
     for step in sorted(files, reverse=True):

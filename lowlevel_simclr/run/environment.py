@@ -45,8 +45,8 @@ def measure_peak_memory() -> dict[str, int | None]:
     """Return the largest amount of memory that this process has held so far, in bytes.
 
     Returns:
-        "host": resident memory. "gpu": memory of TensorFlow's allocator, on the GPU that held the most. It is None
-        without a GPU.
+        "host": resident memory. "gpu": memory of TensorFlow's allocator, on the GPU that held the most, or None without
+        a GPU.
     """
     import tensorflow as tf  # imported here, so that reading a run folder needs no TensorFlow
 

@@ -197,8 +197,8 @@ class Run:
         if not path.is_file():
             return
         with explain_os_errors("write the pictures of", self.folder):
-            # If this opens the file, TensorBoard drops the rows of earlier sessions from the given step on. With `step
-            # + 1` it keeps the row of this step.
+            # If this call creates TensorBoard's file, TensorBoard drops the rows of earlier sessions from the given
+            # step on. With `step + 1` it keeps the row of this step.
             self._open_events(step + 1).write_picture(path.stem, step, path.read_bytes())
 
     def cut_metrics(self, last_step: int) -> None:

@@ -182,7 +182,8 @@ def _is_fraction(text: str) -> bool:
 def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[str, Any]:
     """Add results about the encoder after a certain step to evaluation.json, see `merge_results`.
 
-    The function first removes results of an earlier step, and results without a step.
+    The function first removes results of an earlier step, and results without a step. If evaluation.json is damaged, it
+    is renamed, because a long evaluation must not end without a result.
 
     Args:
         path: evaluation.json of the run, or another file to keep the results in. Its folder must exist.
@@ -191,8 +192,6 @@ def merge_evaluation(path: Path, step: int, results: Mapping[str, Any]) -> dict[
 
     Returns:
         The whole content of evaluation.json. All of it is about the encoder after this step.
-
-    If evaluation.json is damaged, it is renamed, because a long evaluation must not end without a result.
 
     Raises:
         RunError: if evaluation.json cannot be written, or is about a later step.

@@ -1,1 +1,4 @@
-"""Handles versions of TensorFlow and Keras, devices and operating systems: files, signals, memory and progress."""
+"""Handles the differences between versions of TensorFlow and Keras, between devices and between operating systems.
+
+Also has helpers for files, signals, memory and progress.
+"""

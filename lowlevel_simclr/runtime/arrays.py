@@ -1,4 +1,4 @@
-"""Reads NumPy archives (.npz), with a check that each member really has the size that it states."""
+"""Reads NumPy archives (.npz), with a check that each member (stored array) really has the size that it states."""
 
 from __future__ import annotations
 

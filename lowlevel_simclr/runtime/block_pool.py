@@ -2,8 +2,8 @@
 
 NumPy uses several threads only for its matrix products. The threads of its BLAS library use their cores while they wait
 for each other. If other work uses the cores too, small products then take much longer: three logistic regressions on 60
-images took 37 seconds with two BLAS threads, and 1 second with one. So here every thread takes whole blocks of rows,
-and BLAS uses one thread in each.
+images took 37 seconds with two BLAS threads, and 1 second with one. So in this module every thread takes whole blocks
+of rows, and BLAS uses one thread in each.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ def read_regular_file(path: Path, limit: int, limit_name: str) -> bytes:
         limit_name: the name of that limit, for the message.
 
     Raises:
-        OSError: see `open_regular_file`. The error is also raised if the file has more bytes than the file system
-            states. Files in /proc have more.
+        OSError: see `open_regular_file`. The error is also raised if the file turns out to have more bytes than the
+            limit, although the file system states fewer. Files in /proc can be so.
     """
     with open_regular_file(path, limit, limit_name) as file:
         content = file.read(os.fstat(file.fileno()).st_size)

@@ -12,7 +12,7 @@ def find_available_memory(meminfo: Path = Path("/proc/meminfo"), group: Path = P
     """Return how much memory a program on this machine can still use, in bytes.
 
     Args:
-        meminfo: Linux's list of memory. If it does not exist, the function returns the whole memory of the machine.
+        meminfo: Linux's list of memory. If it does not exist, the whole memory of the machine counts as available.
         group: the folder in which Linux states the memory limit of a container. It need not exist.
 
     Examples:

@@ -1,7 +1,7 @@
 """Shows the progress of long work, with its rate and the time left.
 
 On a terminal or in a notebook, the progress is a bar. A file or a pipe would receive hundreds of copies of the bar. So
-if standard error is one of these, a line is printed instead, at most every 12 seconds. Shorter work prints nothing.
+if standard error is a file or a pipe, a line is printed instead, at most every 12 seconds.
 """
 
 from __future__ import annotations

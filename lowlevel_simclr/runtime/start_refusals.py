@@ -19,7 +19,7 @@ class StartError(Exception):
 
 
 def refuse_other_backend(environment: Mapping[str, str] = os.environ) -> None:
-    """Check that Keras runs on TensorFlow. With another backend, importing it ends in a RecursionError.
+    """Check that Keras runs on TensorFlow. With another backend, importing Keras ends in a RecursionError.
 
     Args:
         environment: the environment variables.

@@ -2,7 +2,7 @@
 
 TensorFlow's libraries write to file descriptor 2 while they are loaded and while they look for GPUs. Most of these
 lines ignore TF_CPP_MIN_LOG_LEVEL, and none of them helps somebody who starts a first run. So the program writes to a
-pipe, and a filter process reads from it. The filter drops these lines and passes on all others at once. It is a
+pipe, and a filter process reads from it. The filter drops these lines and passes on all others at once. The filter is a
 separate process for two reasons. Python's lock is held while a library is loaded, so a thread could not empty the pipe.
 And if the program crashes, the filter still prints the lines that it held back.
 
