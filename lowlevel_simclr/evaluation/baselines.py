@@ -106,7 +106,7 @@ def measure_baselines(
 def _measure_kind(
     name: str, make_rows: Callable[[], Represented], images: DataSet, say: Say, protocols: Collection[str]
 ) -> dict[str, Any]:
-    """Return the accuracies of one kind of rows, with the keys of evaluation.json."""
+    """Return the accuracies of one baseline (untrained encoder or pixels), with the keys of evaluation.json."""
     found = summary.measure_frozen({name: make_rows()}, images, say=say, protocols=protocols)
     return {key: value for key, value in found.items() if key not in ("schema", "train_on")}
 
@@ -142,7 +142,7 @@ def _describe_task(images: DataSet, protocols: Collection[str]) -> dict[str, Any
 def _read_or_measure(
     folder: Path, name: str, made_of: dict[str, Any], measure: Callable[[], dict[str, Any]], say: Say
 ) -> dict[str, Any]:
-    """Return the kept accuracies of one kind of rows. If they are not kept yet, measure and keep them."""
+    """Return the kept accuracies of one baseline. If they are not kept yet, measure and keep them."""
     path = folder / f"{name.strip('_')}-{_hash_json(made_of)[:32]}.json"
     kept = read_entry(path, made_of)
     if kept is not None:

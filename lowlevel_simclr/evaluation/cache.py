@@ -1,9 +1,9 @@
 """The results that an evaluation keeps in the run folder, so that nothing is computed twice.
 
 There are two kinds of results: the encoder's outputs for the images (representations, h), in
-h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings with labels, in scores.json. To measure one such
-accuracy takes minutes to hours, and it is kept at once. So an evaluation that was stopped measures only the missing
-accuracies when it runs again.
+h/KIND-SPLIT/step-00000123.npz, and the accuracies of trainings with labels, in scores.json. Measuring one such accuracy
+takes minutes to hours, so each one is kept as soon as it is measured. If an evaluation was stopped, it measures only
+the missing accuracies when it runs again.
 
 Each entry records what it was made from: the weights (SHA-256), the configuration, the images, and either the test
 transform (scaling and resizing of the images) or the settings of the training. The entry is used again only if all of
@@ -125,11 +125,11 @@ class ScoreStore:
     def get(self, seed: int, fraction: float = 1.0) -> float | None:
         """Return the kept accuracy in [0, 1], or None if it has not been measured.
 
+        A damaged file counts as missing. `put` renames it.
+
         Args:
             seed: the seed of the training.
             fraction: the share of the labels, in (0, 1].
-
-        A damaged file counts as missing. `put` renames it.
         """
         try:
             entry = results.read_results(self.path).get(self._name_score(seed, fraction))
@@ -143,12 +143,12 @@ class ScoreStore:
     def put(self, accuracy: float, seed: int, fraction: float = 1.0) -> None:
         """Keep the accuracy of a training.
 
+        If the file cannot be written, the method only prints a warning, because the accuracy can be measured again.
+
         Args:
             accuracy: in [0, 1].
             seed: the seed of the training.
             fraction: the share of the labels, in (0, 1].
-
-        If the file cannot be written, the method only prints a warning, because the accuracy can be measured again.
         """
         entry = {self._name_score(seed, fraction): {"made_of": self.made_of, "accuracy": accuracy}}
         try:

@@ -20,7 +20,7 @@ OPERATIONS = "keras.src.ops"  # the module with the operations of `keras.ops`, w
 
 
 def drop_defaults(path: Path) -> None:
-    """Remove the arguments that have their default values from the layers in a .keras file of Keras 3.
+    """In a .keras file of Keras 3, remove from each layer the arguments that have their default values.
 
     Args:
         path: the file. It is overwritten.
@@ -38,7 +38,7 @@ def drop_defaults(path: Path) -> None:
 
 
 def _simplify(value: Any) -> Any:
-    """Return a JSON value of config.json without the arguments of layers that have their default values."""
+    """Return a JSON value of config.json. From each layer in it, the arguments with default values are removed."""
     if isinstance(value, list):
         return [_simplify(each) for each in value]
     if not isinstance(value, dict):
@@ -49,7 +49,7 @@ def _simplify(value: Any) -> Any:
     if isinstance(kept.get("config"), dict) and kept.get("module"):
         defaults = _find_defaults(kept["module"], kept["class_name"])
         if kept["module"].startswith(OPERATIONS):
-            defaults["name"] = kept["config"].get("name")  # Keras reads an operation's name from outside its config
+            defaults["name"] = kept["config"].get("name")  # Keras reads the name from beside the config
         kept["config"] = {
             name: each for name, each in kept["config"].items() if name not in defaults or not _is(each, defaults[name])
         }

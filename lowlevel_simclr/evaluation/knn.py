@@ -25,7 +25,7 @@ _SIMILARITIES_AT_ONCE = 2**24  # 64 MiB of float32 in each thread
 
 
 class Neighbours(NamedTuple):
-    """Some test images, and for each the train images whose encoder outputs (h) are most similar to its own.
+    """Some test images. For each, the train images whose encoder outputs (h) are most similar to the h of this image.
 
     Attributes:
         queries: (q,) indices of test images.

@@ -155,7 +155,7 @@ class Objective:
 def score_rows(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the score of each class, (classes, n), from the weights of an `Objective` and rows (n, d).
 
-    The shape is not (n, classes), because BLAS computes this order faster. If there is only one row of weights, there
+    The shape is not (n, classes), because BLAS computes (classes, n) faster. If there is only one row of weights, there
     are two classes, and the first class has the score 0.
     """
     scores = weights[:, :-1] @ rows.T + weights[:, -1:]

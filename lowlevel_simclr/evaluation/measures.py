@@ -87,7 +87,7 @@ def project_views(encoder: tf.keras.Model, projection: tf.keras.Model, views: Vi
     at_once = min(VIEWS_AT_ONCE, count)
     parts = []
     for first in range(0, count, at_once):
-        rows = np.arange(first, first + at_once) % count  # the last batch is filled up: all have one size and one graph
+        rows = np.arange(first, first + at_once) % count  # fills up the last batch, so that all batches use one graph
         x = views(tf.constant(0, tf.int64), tf.constant(sample.index[rows]), tf.constant(sample.images[rows]))
         parts.append([part.numpy() for part in _project(encoder, projection, x)])
     h, z = (np.stack(each) for each in zip(*parts))  # (batches, 2 at_once, d)

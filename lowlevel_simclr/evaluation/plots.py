@@ -164,7 +164,7 @@ def plot_neighbours(
 
 
 def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tuple[str, str | None]:
-    """Return the text below an image, and its colour: one for a right neighbour, one for a wrong neighbour.
+    """Return the text below an image, and its colour, which says whether a neighbour is right or wrong.
 
     `wanted` is the label of the query. For the query itself, pass None. Then the colour is None.
     """
@@ -316,7 +316,7 @@ def _write_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) 
 
     It shows every name unchanged, even if the name begins with `_` or contains `$`.
     """
-    places = [str(place) for place in range(len(names))]  # first numbers: Matplotlib drops labels that begin with `_`
+    places = [str(place) for place in range(len(names))]  # numbers, because Matplotlib drops labels that begin with `_`
     legend = figure.legend(handles, places, loc="outside lower center", ncols=min(5, len(names)), markerscale=1.5)
     for text, name in zip(legend.get_texts(), names):
         text.set_parse_math(False)

@@ -166,7 +166,7 @@ def evaluate_augmented(subject: Subject, options: Options) -> dict[str, Any]:
 def evaluate_fine_tuned(subject: Subject, options: Options) -> dict[str, Any]:
     """Measure fine-tuning on each share of the labels.
 
-    Return the mean accuracy of each over the seeds, and the spread.
+    Return for each share the mean accuracy over the seeds, and the spread.
     """
     recipe, encoder, images = options.finetune, subject.encoder, keep_labelled(subject.images)
 
@@ -206,8 +206,8 @@ def measure_missing(
     Args:
         store: the accuracies that the run folder holds.
         trials: the trials whose accuracy is wanted.
-        measure: the function from some trials to an iterator of (trial, accuracy).
-        title_of: the function from a trial to its name, which is printed.
+        measure: a function that takes some trials and returns an iterator of (trial, accuracy).
+        title_of: a function that takes a trial and returns its name, which is printed.
     """
     known = {trial: store.get(*trial) for trial in trials}
     scores = {trial: accuracy for trial, accuracy in known.items() if accuracy is not None}
@@ -224,7 +224,7 @@ def measure_missing(
 
 
 def make_views_of_seed(subject: Subject) -> fine_tune.ViewsOf:
-    """Return the function from a seed to the function that augments images for a training with labels.
+    """Return a function that takes a seed and returns the function that augments images for a training with labels.
 
     The images get the run's crops and flips, and keep their colours (SimCLR, appendix B.5).
     """

@@ -95,10 +95,11 @@ def _fill_up(images: np.ndarray, batch_size: int) -> np.ndarray:
 
 @tf.function(autograph=False)
 def _compute_batch(encoder: tf.keras.Model, size: int | None, scaling: PixelScaling, images: tf.Tensor) -> tf.Tensor:
-    """Return h (B, d) float32 of one batch (B, H, W, C) uint8. It is traced once for each encoder, transform and shape.
+    """Return h (B, d) float32 of one batch (B, H, W, C) uint8.
 
-    The arguments `size` and `scaling` are the parts of the transform. A transform object would not do: TensorFlow
-    compares numbers and tuples by value, but other objects by identity. So it would trace again for each new object.
+    TensorFlow traces this function once for each encoder, transform and shape. The arguments `size` and `scaling` are
+    the parts of the transform. The transform object itself is not an argument, because TensorFlow compares numbers and
+    tuples by value, but other objects by identity. So it would trace again for each new object.
     """
     return tf.cast(encoder(InferenceTransform(size, scaling)(images), training=False), tf.float32)
 

@@ -1,6 +1,6 @@
-"""The contents of evaluation.json: the accuracies on the outputs (h) of a frozen encoder, and a table of all results.
+"""Measures the accuracies on the outputs (h) of a frozen encoder, and formats evaluation.json as a text table.
 
-Nothing here trains the encoder. The labels of the test split are only used to measure, and influence no choice.
+This module does not train the encoder. The labels of the test split are only used to measure, and influence no choice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def measure_frozen(
     protocols: Collection[str] = FROZEN,
     seeds: int = 1,
 ) -> dict[str, Any]:
-    """Return the accuracies of k-NN and linear probe for each kind of rows, with the keys of evaluation.json.
+    """Return the accuracies of k-NN and linear probe on the outputs of encoders and on pixels, for evaluation.json.
 
     Args:
         h: the rows to classify, by their kind: "" for the trained encoder, "_untrained" and "_pixels". The keys in
@@ -43,9 +43,9 @@ def measure_frozen(
 
     Returns:
         {"schema": 1, "train_on": .., "knn": {"20": ..}, "knn_pixels": .., "linear": ..}, with accuracies in [0, 1].
-        Without labels, or with one class, it has only the first two keys. "notes" has a sentence for each key whose
-        number needs an explanation. If there are several seeds, it also has {"seeds": {"linear": {"mean": .., "std":
-        .., "n": ..}}}.
+        Without labels, or with one class, it has no accuracies. "notes" has a sentence for each key whose number needs
+        an explanation. If there are several seeds, it also has {"seeds": {"linear": {"mean": .., "std": .., "n":
+        ..}}}.
     """
     results: dict[str, Any] = {"schema": SCHEMA, "train_on": train_on}
     if has_labels(images):
@@ -154,9 +154,10 @@ def _name_measurement(key: str) -> str:
 
 
 def _format_trained_with_labels(evaluation: Mapping[str, Any]) -> list[str]:
-    """Return a line for the linear probe that was trained on views, and one for each share of the labels.
+    """Return a line for the linear probe trained on views, and a line for each share of labels used by fine-tuning.
 
-    Each line has the spread over the seeds.
+    Each line has the spread over the seeds. With several seeds, the last line is for the linear probe on the trained
+    encoder's h.
     """
     seeds = evaluation.get("seeds", {})
     lines = []

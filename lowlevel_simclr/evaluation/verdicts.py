@@ -28,7 +28,7 @@ STUCK = 0.03  # progress (see `measure_progress`) below which a loss counts as a
 BEGUN = 0.05  # progress since the first steps; with less, a loss has not begun to fall
 BEGUN_AT_LARGE_STEPS = 0.1  # the same for a run whose steps change the weights a lot
 FAR = 0.3  # progress of an encoder that has learned its task
-LEARNED, LOST = 0.15, 0.3  # least progress of a loss that fell; share of it below which the loss rose again
+LEARNED, LOST = 0.15, 0.3  # least progress of a loss that fell; if less than this share is left, the loss rose again
 COLLAPSED_RANK = 1.5  # effective rank of h or z; below it, the encoder has collapsed
 FEW_DIRECTIONS, MANY_DEAD = 0.05, 0.5  # effective rank of z / largest possible rank; share of dead units of h
 HARD_TOP1, EASY_TOP1 = 3, 0.9  # top-1: multiple of the chance level; share of the views
@@ -255,9 +255,9 @@ def find_stuck_loss(history: History, facts: Facts) -> Verdict | None:
 def _is_stuck(history: History, facts: Facts, least: float = BEGUN) -> bool:
     """Return whether the loss, PATIENCE steps after the warm-up, is still at the chance level or where it began.
 
-    An untrained encoder can have a loss below chance, because both views of an image often have its colours. If the run
-    has check-ups, the function first waits for a check-up after these steps, because the check-up shows the cause. It
-    waits for at most 5 x PATIENCE more steps.
+    An untrained encoder can have a loss below chance, because both views of an image often have similar colours. If the
+    run has check-ups, the function first waits for a check-up after these steps, because the check-up shows the cause.
+    It waits for at most 5 x PATIENCE more steps.
     """
     if history.done < facts.settled:
         return False

@@ -1,10 +1,11 @@
-"""Makes the encoder of a run into a function from images to rows (h or z), and reads which image shape it expects.
+"""Makes the encoder of a run into a function that computes rows (h or z) of images, and reads the run's image shape.
 
 A row is the output of the encoder (h) or of the projection head behind it (z) for one image. An image is read in the
 same way as the training images of the run (`data/image_file.py`): it is turned upright, converted to the run's number
 of channels, and scaled and cut to the shape that an evaluation of the run uses (data.json). Then it goes through the
 test transform (scaling and resizing), in float32, as in the evaluation and in `encoder.keras`. So a training image of
-the run has the same h here as in the evaluation.
+test transform (scaling and resizing), in float32, as in the evaluation and in `encoder.keras`. So this function and the
+evaluation give the same h for a training image of the run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Embedder(NamedTuple):
     """The trained networks of a run as a function.
 
     Attributes:
-        embed: the function from images (B, H, W, C) uint8 to rows (B, d) float32.
+        embed: a function that takes images (B, H, W, C) uint8 and returns rows (B, d) float32.
         weights: the SHA-256 of the weights on which the rows depend.
     """
 
@@ -41,7 +42,7 @@ class Embedder(NamedTuple):
 
 
 def make_embedder(folder: Path, model: ModelConfig, scaling: PixelScaling, channels: int, output: str) -> Embedder:
-    """Return the function from images to rows, with the weights of the newest checkpoint.
+    """Return a function that computes the rows of images, with the weights of the newest checkpoint.
 
     Args:
         folder: the run folder.

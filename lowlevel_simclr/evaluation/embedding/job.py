@@ -31,8 +31,8 @@ class Job(NamedTuple):
 
     Attributes:
         given: the images.
-        decode: the function from the bytes of a file to pixels (H, W, C) uint8.
-        embed: the function from images (B, H, W, C) uint8 to rows (B, d) float32.
+        decode: a function that takes the bytes of a file and returns pixels (H, W, C) uint8.
+        embed: a function that takes images (B, H, W, C) uint8 and returns rows (B, d) float32.
         output: the name of the rows, "h" or "z".
         made_of: all values that the rows depend on, as JSON values.
     """

@@ -37,7 +37,7 @@ class PartFolder:
         return [range(first, min(first + PART, self.count)) for first in range(0, self.count, PART)]
 
     def find_missing(self) -> list[int]:
-        """Return the numbers of the parts that are not there yet."""
+        """Return the numbers of the parts that do not exist yet."""
         return [number for number in range(len(self.list_ranges())) if not self._name(number).exists()]
 
     def save(self, number: int, part: Part) -> None:
@@ -93,7 +93,7 @@ class PartFolder:
         self.removed = True
 
     def start(self, job: Mapping[str, Any]) -> None:
-        """Keep the parts that are there if they belong to this job. Otherwise remove them.
+        """Keep the existing parts if they belong to this job. Otherwise remove them.
 
         Args:
             job: what the parts are made from, as JSON values.
@@ -130,7 +130,7 @@ def open_parts(out: Path, job: Mapping[str, Any], count: int) -> Iterator[PartFo
         The folder of the parts. It holds the parts that an earlier process has computed for the same job.
 
     Raises:
-        EmbedError: if another process has them open.
+        EmbedError: if another process has the parts open.
         OSError: if the folder cannot be written.
     """
     place = out.with_name(out.name + ".parts")

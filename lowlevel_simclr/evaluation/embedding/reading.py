@@ -125,7 +125,7 @@ def compute_part(chunks: Iterable[Chunk], embed: Embed, batch_size: int) -> Part
 
     Args:
         chunks: the images.
-        embed: the function from images (B, H, W, C) uint8 to rows (B, d).
+        embed: a function that takes images (B, H, W, C) uint8 and returns rows (B, d).
         batch_size: the number of images in every call of `embed` (B).
 
     Raises:
@@ -163,8 +163,8 @@ def compute_all(source: Encoded, decode: Decode, embed: Embed, batch_size: int |
 
     Args:
         source: the images.
-        decode: the function from the bytes of a file to pixels (H, W, C) uint8.
-        embed: the function from images (B, H, W, C) uint8 to rows (B, d).
+        decode: a function that takes the bytes of a file and returns pixels (H, W, C) uint8.
+        embed: a function that takes images (B, H, W, C) uint8 and returns rows (B, d).
         batch_size: the number of images in every call of `embed` (B). Default: see `choose_batch_size`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Reads what a report shows from the files of a run folder. It needs no TensorFlow."""
+"""Reads the files of a run folder for a report. It needs no TensorFlow."""
 
 from __future__ import annotations
 
