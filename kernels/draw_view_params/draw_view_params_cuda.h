@@ -8,8 +8,9 @@
 // CUDA's exp may differ from the host's in the last bit. The box is then the same, unless this bit decides which way a
 // number of the box is rounded.
 //
-// The launcher only enqueues work on `stream`. It returns null, or one sentence that says why the call failed. `params`
-// is a host array of eleven device pointers, in the order of DrawnViewParams.
+// The launcher (the function that starts the CUDA kernel) only enqueues work on `stream`. It returns null, or one
+// sentence that says why the call failed. `params` is a host array of eleven device pointers, in the order of
+// DrawnViewParams.
 #pragma once
 
 #include <cstdint>

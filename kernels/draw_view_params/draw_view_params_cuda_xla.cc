@@ -1,5 +1,6 @@
-// The XLA FFI handler that draws the views' parameters on CUDA devices. It has the same name (target) as the handler in
-// draw_view_params_xla.cc, for the platform "CUDA". It cannot check numbers that lie on the device.
+// Draws the views' parameters for XLA on CUDA devices. The handler (a function that XLA calls through its foreign
+// function interface, FFI) has the same name (target) as the one in draw_view_params_xla.cc, for the platform "CUDA".
+// It cannot check numbers that lie on the device.
 // draw_view_params_cuda.h says what happens if they are wrong.
 #include "draw_view_params_cuda.h"
 #include "draw_view_params_ffi.h"

@@ -1,5 +1,5 @@
-// Code that the XLA FFI handlers for drawing the views' parameters share, on the host and on CUDA: the arrays of a
-// call, and the check of their sizes.
+// Code for both handlers that draw the views' parameters, on the host and on CUDA: the arrays of a call, and the check
+// of their sizes. A handler is a function that XLA calls through its foreign function interface (FFI).
 #pragma once
 
 #include "../glue/xla_ffi.h"

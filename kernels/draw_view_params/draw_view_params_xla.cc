@@ -1,5 +1,6 @@
-// The XLA FFI handler that draws the views' parameters on the host: lowlevel_simclr_draw_view_params. Its arguments and
-// results are in the order of draw_view_params_op.cc.
+// Draws the views' parameters for XLA on the host: the handler lowlevel_simclr_draw_view_params. A handler is a
+// function that XLA calls through its foreign function interface (FFI). The arguments and results of this handler are
+// in the order of draw_view_params_op.cc.
 #include <cstring>
 #include <string>
 

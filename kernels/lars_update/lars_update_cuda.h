@@ -3,9 +3,9 @@
 // `count`, not on where the arrays lie. They may differ from the bits that the CPU computes, because the CPU adds in
 // another order.
 //
-// The launcher only enqueues work on `stream`. It returns null, or one sentence that says why the call failed.
-// `partial_sums` has lowlevel_simclr_lars_update_cuda_partial_sums(count) doubles. It may be null if the variable does
-// not adapt.
+// The launcher (the function that starts the CUDA kernels) only enqueues work on `stream`. It returns null, or one
+// sentence that says why the call failed. `partial_sums` has lowlevel_simclr_lars_update_cuda_partial_sums(count)
+// doubles. It may be null if the variable does not adapt.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,6 @@
-// LARS as an XLA FFI handler on CUDA devices. It has the same name (target) as the handler in lars_update_xla.cc, for
-// the platform "CUDA". It checks the shapes in the same way as on the host. The scalars stay on the device.
+// LARS for XLA on CUDA devices. The handler (a function that XLA calls through its foreign function interface, FFI) has
+// the same name (target) as the one in lars_update_xla.cc, for the platform "CUDA". It checks the shapes in the same
+// way as on the host. The scalars stay on the device.
 #include <optional>
 #include <vector>
 

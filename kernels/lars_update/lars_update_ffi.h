@@ -1,6 +1,7 @@
-// Code that the XLA FFI handlers of LARS on the host and on CUDA share: the arrays of a call, and the checks of their
-// shapes. A call gets one array with the four scalars, and then weight, gradient and velocity of each variable. It
-// returns new_weight and new_velocity of each variable.
+// Code for both handlers of LARS, on the host and on CUDA: the arrays of a call, and the checks of their shapes. A
+// handler is a function that XLA calls through its foreign function interface (FFI). A call gets one array with the
+// four scalars, and then weight, gradient and velocity of each variable. It returns new_weight and new_velocity of each
+// variable.
 #pragma once
 
 #include <algorithm>

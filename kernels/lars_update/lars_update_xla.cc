@@ -1,4 +1,6 @@
-// LARS as an XLA FFI handler on the host: lowlevel_simclr_lars_update.
+// LARS for XLA on the host: the handler lowlevel_simclr_lars_update. A handler is a function that XLA calls through its
+// foreign function interface (FFI).
+//
 // The handler does not use XLA's thread pool. Like the TensorFlow op, it uses our own threads (thread_pool.h), so both
 // give the same bits.
 #include <vector>

@@ -1,9 +1,9 @@
 // make_views on a CUDA device: the contract of make_views.h, but with every array on the device. If the parameters of a
 // view are invalid, every pixel of this view is NaN.
 //
-// The launcher only enqueues work on `stream`. It returns null, or one sentence that says why the call failed. `pixels`
-// is a PixelType, and `type` is a DataType. `params` is a host array with the eleven pointers of ViewParamArrays, in
-// the order of that struct.
+// The launcher (the function that starts the CUDA kernel) only enqueues work on `stream`. It returns null, or one
+// sentence that says why the call failed. `pixels` is a PixelType, and `type` is a DataType. `params` is a host array
+// with the eleven pointers of ViewParamArrays, in the order of that struct.
 //
 // Workspace. It must be aligned to 16 bytes. It has 0 bytes if a view fits in shared memory, and otherwise the size of
 // a few hundred views.

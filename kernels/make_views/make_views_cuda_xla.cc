@@ -1,5 +1,5 @@
-// The XLA FFI handler that makes views on CUDA devices. It has the same name (target) as the handler in
-// make_views_xla.cc, for the platform "CUDA".
+// Makes views for XLA on CUDA devices. The handler (a function that XLA calls through its foreign function interface,
+// FFI) has the same name (target) as the one in make_views_xla.cc, for the platform "CUDA".
 //
 // It checks the types in the same way as on the host. But the parameters lie on the device, and the handler would have
 // to wait for the device to read them. So it does not check them. If they are invalid for a view, every pixel of this

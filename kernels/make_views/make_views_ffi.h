@@ -1,5 +1,5 @@
-// Code that the XLA FFI handlers for making views share, on the host and on CUDA: the arrays of a call, and the check
-// of their types.
+// Code for both handlers that make views, on the host and on CUDA: the arrays of a call, and the check of their types.
+// A handler is a function that XLA calls through its foreign function interface (FFI).
 #pragma once
 
 #include "../glue/xla_ffi.h"

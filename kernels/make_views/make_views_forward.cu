@@ -106,8 +106,8 @@ __device__ __forceinline__ int next_contrast(const Recipe& v, int from) {
   return from;
 }
 
-// Makes a view that has more tiles. For each contrast, it crops and colours all tiles once to get the means. For the
-// output, it does so once more.
+// Makes a view that has more than one tile for each warp. For each contrast, it crops and colours all tiles once to get
+// the means. For the output, it does so once more.
 template <typename Output, int kChannels>
 __device__ void make_large(const Problem& p, const Recipe& v, const Slot& slot, int64_t image, Shared* shared,
                            Output* stage, Output* view) {

@@ -1,5 +1,6 @@
-// The XLA FFI handler that makes views on the host: lowlevel_simclr_make_views. Its arguments are in the order of
-// make_views_op.cc, but without the size of the views. In XLA the shape of the result is known, and it gives this size.
+// Makes views for XLA on the host: the handler lowlevel_simclr_make_views. A handler is a function that XLA calls
+// through its foreign function interface (FFI). The arguments of this handler are in the order of make_views_op.cc, but
+// without the size of the views. In XLA the shape of the result is known, and it gives this size.
 //
 // The handler does not use XLA's thread pool. Like the TensorFlow op, it uses our own threads (thread_pool.h).
 #include "../runtime/thread_pool.h"

@@ -3,8 +3,9 @@
 // Every array lies on the device. The scalars temperature and first_pair lie there too, because XLA keeps them there.
 // first_pair is null if this device owns all pairs.
 //
-// A launcher only enqueues work on `stream` and never waits. So it cannot read the scalars, and cannot refuse wrong
-// ones. If the temperature is not positive and finite, or if own pairs lie outside 0 .. N-1, every result is NaN.
+// A launcher (a function that starts CUDA kernels) only enqueues work on `stream` and never waits. So it cannot read
+// the scalars, and cannot refuse wrong ones. If the temperature is not positive and finite, or if own pairs lie outside
+// 0 .. N-1, every result is NaN.
 //
 // Every launcher returns null, or one sentence that says why the call failed. `type` is a DataType.
 //

@@ -1,5 +1,5 @@
-// NT-Xent as XLA FFI handlers on CUDA devices. They have the same names (targets) as the handlers in nt_xent_xla.cc,
-// for the platform "CUDA".
+// NT-Xent for XLA on CUDA devices. The handlers (functions that XLA calls through its foreign function interface, FFI)
+// have the same names (targets) as those in nt_xent_xla.cc, for the platform "CUDA".
 //
 // The handlers check the shapes in the same way as on the host. But the scalars lie on the device, and a handler would
 // have to wait for the device to read them. So they are not checked. If they are wrong, every result is NaN

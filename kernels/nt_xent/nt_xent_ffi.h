@@ -1,5 +1,5 @@
-// Code that the XLA FFI handlers of NT-Xent on the host and on CUDA share: the arrays of a call, and the checks of
-// their shapes.
+// Code for all handlers of NT-Xent, on the host and on CUDA: the arrays of a call, and the checks of their shapes. A
+// handler is a function that XLA calls through its foreign function interface (FFI).
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// NT-Xent as TensorFlow ops: LowlevelSimclr>NtXent, NtXentGrad, and two forms for replicas. Formula: nt_xent.h.
+// NT-Xent as TensorFlow ops: LowlevelSimclr>NtXent, NtXentGrad, and the ops NtXentRows and NtXentRowsGrad, with which a
+// replica (a copy of the model on one of several devices) computes its own rows. Formula: nt_xent.h.
 //
 //     NtXent(z (2N, d), temperature ())
 //         -> loss (2N,), normaliser (2N, 2), inverse_norm (2N,), top1 (2N,)

@@ -1,6 +1,6 @@
-// NT-Xent as XLA FFI handlers on the host: lowlevel_simclr_nt_xent, _grad, _rows, _rows_grad. Their arguments and
-// results are in the order of nt_xent_op.cc. In XLA the shapes of the results are known, so they give the number of own
-// rows.
+// NT-Xent for XLA on the host: the handlers lowlevel_simclr_nt_xent, _grad, _rows and _rows_grad. A handler is a
+// function that XLA calls through its foreign function interface (FFI). The arguments and results of these handlers are
+// in the order of nt_xent_op.cc. In XLA the shapes of the results are known, so they give the number of own rows.
 //
 // The handlers do not use XLA's thread pool. Like the TensorFlow ops, they use our own threads (thread_pool.h), so both
 // give the same bits at the same speed.

@@ -6,8 +6,8 @@
 // - Order. Of two steps that use the same group, the one that was added first ends before the other one begins. The
 //   second step sees what the first one wrote.
 // - Same result. Because of this order, the terms are always added to the sums of a group in the same order. The result
-// - Same result. Because of this order, the terms are always added to the sums of a group in the same order. The result
 //   does not depend on the number of threads, on their speed, or on the order in which the ParallelFor starts calls.
+// - No deadlock. The threads take the steps in the order in which they were added, and a step waits only for steps that
 //   were added before it. Look at the first step that has not ended. All steps before it have ended, so it waits for
 //   nothing. If a thread has taken it, that thread is running it. If no thread has taken it, then no thread has taken a
 //   later step either, so no thread waits. Hence some thread always makes progress, even if there is only one.

@@ -24,6 +24,6 @@ def choose_named_classes(labels: np.ndarray, count: int, most: int = NAMED_AT_MO
 
 
 def choose_mark(place: int) -> tuple[str, str]:
-    """Return the colour and the marker of one of the named classes, given its position among them. No two are alike."""
+    """Return the colour and the marker of a named class, given its position among them. No two classes share both."""
     turn, colour = divmod(place, len(PALETTE))
     return PALETTE[colour], MARKERS[(colour + 3 * turn) % len(MARKERS)]

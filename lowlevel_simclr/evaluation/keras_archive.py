@@ -49,7 +49,7 @@ def _simplify(value: Any) -> Any:
     if isinstance(kept.get("config"), dict) and kept.get("module"):
         defaults = _find_defaults(kept["module"], kept["class_name"])
         if kept["module"].startswith(OPERATIONS):
-            defaults["name"] = kept["config"].get("name")  # Keras reads the name from beside the config
+            defaults["name"] = kept["config"].get("name")  # Keras reads the name that is beside the config
         kept["config"] = {
             name: each for name, each in kept["config"].items() if name not in defaults or not _is(each, defaults[name])
         }

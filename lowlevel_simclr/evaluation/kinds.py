@@ -1,4 +1,4 @@
-"""The kinds of inputs that an evaluation classifies.
+"""The kinds of inputs that an evaluation classifies: pixels, and outputs of the untrained and the trained encoder.
 
 The results of each kind have their own keys in evaluation.json.
 """

@@ -101,8 +101,7 @@ def _find_nearest(
     count = min(count, len(train_rows))
     blocks = split_rows(len(test_rows), max(1, _SIMILARITIES_AT_ONCE // len(train_rows)))
 
-    # Each thread keeps its memory for the next block. To allocate new memory would take a tenth of the whole
-    # time.
+    # Each thread keeps its memory for the next block. Allocating new memory would take a tenth of the whole time.
     memory = threading.local()
 
     def find(block: slice) -> tuple[np.ndarray, np.ndarray]:

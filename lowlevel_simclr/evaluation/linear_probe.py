@@ -163,9 +163,9 @@ def score_rows(weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _compare(scores: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return the summed cross-entropy of scores (classes, b) with labels (b,), and its gradient for the scores.
+    """Return the summed cross-entropy of scores (classes, b) with labels (b,), and its gradient.
 
-    The gradient is (classes, b), or (1, b) for two classes.
+    The gradient is with respect to the scores: (classes, b), or (1, b) for two classes.
     """
     each = np.arange(len(labels))
     scores = scores - scores.max(axis=0)

@@ -1,4 +1,4 @@
-"""Checkpoints. Each is one file, step-00000123.npz, that is written atomically and without pickles.
+"""Writes and reads checkpoints. Each is one file, step-00000123.npz, written atomically and without pickles.
 
 A file is a NumPy archive. It holds the arrays under their own names, and a JSON text named `__meta__`. The text holds
 the step, a list with the name, dtype and shape of every array, and values of the caller (seed, configuration hash).
@@ -59,9 +59,9 @@ class Checkpoint(NamedTuple):
 def save(folder: Path, step: int, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], keep: int) -> Path:
     """Write the checkpoint of a step, and delete all checkpoints but the newest few.
 
-    When the function returns, the whole file is on the disk. If it raises or is killed, the earlier checkpoints are
-    unchanged. If there are checkpoints of later steps, the training did not continue from them. They are renamed and
-    not deleted.
+    When the function returns, the whole file is on the disk. If it raises, or if the process is killed, the earlier
+    checkpoints are unchanged. If there are checkpoints of later steps, the training did not continue from them. They
+    are renamed and not deleted.
 
     Args:
         folder: the run's checkpoints/. It is created if it does not exist.

@@ -268,8 +268,8 @@ def open_run(out: Path, config: Mapping[str, Any], difference: Difference, *, fr
     Args:
         out: the run folder that was asked for.
         config: the resolved configuration as JSON values.
-        difference: function from the folder's config.json to one line for each setting that prevents resuming. It
-            raises ValueError if that file is not a configuration of this version.
+        difference: function that takes the folder's config.json and returns a line for each setting that prevents
+            resuming. It raises ValueError if that file is not a configuration of this version.
         fresh: whether to begin a new run and never resume.
 
     Raises:

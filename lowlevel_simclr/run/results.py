@@ -258,7 +258,7 @@ def merge_results(
     Args:
         path: a file in the run folder.
         results: numbers, texts and objects that hold them.
-        kept: function from the content of the file to the part of it to keep.
+        kept: function that takes the content of the file and returns the part of it to keep.
 
     Returns:
         The whole content of the file.

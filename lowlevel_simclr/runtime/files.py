@@ -93,7 +93,7 @@ def read_regular_file(path: Path, limit: int, limit_name: str) -> bytes:
 
     Raises:
         OSError: see `open_regular_file`. The error is also raised if the file turns out to have more bytes than the
-            limit, although the file system states fewer. Files in /proc can be so.
+            limit, although the file system states fewer. This happens with files in /proc.
     """
     with open_regular_file(path, limit, limit_name) as file:
         content = file.read(os.fstat(file.fileno()).st_size)

@@ -1,7 +1,8 @@
 """Shows the progress of long work, with its rate and the time left.
 
 On a terminal or in a notebook, the progress is a bar. A file or a pipe would receive hundreds of copies of the bar. So
-if standard error is a file or a pipe, a line is printed instead, at most every 12 seconds.
+if standard error is a file or a pipe, a line is printed instead, at most every 12 seconds. Work that takes
+less time prints no line while it runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checks whether TensorFlow can start here. Without this check it could end the process without a clear message."""
+"""Checks whether TensorFlow can start here. Otherwise TensorFlow could end the process with no clear message."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def is_harmless(line: str, level: int = 2) -> bool:
 
 @contextlib.contextmanager
 def hide_start_up_lines() -> Iterator[None]:
-    """Keep TensorFlow's start-up lines from standard error while the block runs.
+    """Show none of TensorFlow's start-up lines on standard error while the block runs.
 
     If the block raises, or the program crashes in it, all lines are printed. With TF_CPP_MIN_LOG_LEVEL=0 the user asks
     for every line, so nothing is hidden. Without that variable, the function sets it to 2, so that TensorFlow later

@@ -12,7 +12,7 @@ from lowlevel_simclr.runtime.signals import SIGPIPE, request_stop
 
 
 class GuardedStream:
-    """A text stream whose write errors do not raise.
+    """A text stream that raises no error if a write fails.
 
     A full disk or a closed terminal only ends the output. If the process that reads the output has ended, as in `train
     | head`, the stream acts as if the signal SIGPIPE had arrived.

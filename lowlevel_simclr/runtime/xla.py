@@ -1,4 +1,4 @@
-"""Everything that this package uses from TensorFlow's XLA for which there is no public API.
+"""The parts of TensorFlow's XLA that this package uses although TensorFlow has no public API for them.
 
 Another version of TensorFlow may lack these functions. `tests/runtime/test_xla.py` shows that the package then says so
 in one sentence.

@@ -85,7 +85,7 @@ def draw_view_params(
 
 
 def _draw_all_words(seed: int, epoch: int | tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    """Return the four random words of every row and purpose: (2N, 13) uint32 each."""
+    """Return the four random words of each of the 13 blocks of every row: (2N, 13) uint32 each."""
     rows = tf.concat([index, index], axis=0)[:, None]  # (2N, 1)
     view = tf.concat([tf.zeros_like(index), tf.ones_like(index)], axis=0)[:, None]  # (2N, 1)
     return draw_words(epoch, rows, view, tf.constant([_PURPOSES], tf.int64), key=split_seed(seed))

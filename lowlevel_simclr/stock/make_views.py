@@ -202,7 +202,7 @@ def _change_affinely(planes: Planes, is_brightness: tf.Tensor, params: ViewParam
 
 
 def _turn_colours(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: tf.Tensor) -> Planes:
-    """Multiply the saturation by `saturation` (2N,) and turn the hue by `hue` (2N,) full turns, in one step.
+    """Multiply the saturation by `saturation` (2N,) and move the hue by `hue` (2N,) of the hue circle, in one step.
 
     Rounding may leave the result slightly below 0.
     """
@@ -227,7 +227,7 @@ def _turn_colours(planes: Planes, saturation: tf.Tensor, hue: tf.Tensor, clip: t
 
 
 def _compute_pure_colour(hue: tf.Tensor) -> Planes:
-    """Return red, green and blue of full value and saturation at a hue (2N,) in turns: (2N, 1) each."""
+    """Return red, green and blue of full value and saturation at a hue (2N,), a share of the circle: (2N, 1) each."""
     sixths = 6 * (hue - tf.floor(hue))[:, None]
     red = tf.abs(sixths - 3) - 1
     green, blue = 2 - tf.abs(sixths - 2), 2 - tf.abs(sixths - 4)

@@ -1,8 +1,8 @@
 """Philox4x32-10, a counter-based random generator, in stock TensorFlow. It returns the same words as `contract.philox`.
 
-TensorFlow's own stateless ops take one key and one counter, and count upwards from it. Here every row has its own
-counter. A uint64 holds each 32-bit word, so that the product of two words keeps its upper half. No other integer type
-gives right results in all three modes (eager, graph, XLA) on every TensorFlow from 2.15 on.
+TensorFlow's own stateless ops take one key and one counter, and count upwards from it. In this package every block
+of four words has its own counter. A uint64 holds each 32-bit word, so that the product of two words keeps its upper
+half. No other integer type gives right results in all three modes (eager, graph, XLA) on every TensorFlow from 2.15 on.
 """
 
 from __future__ import annotations

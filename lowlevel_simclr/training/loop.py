@@ -135,7 +135,8 @@ def compile_steps(
     """Return `steps(iterator, count)`, which makes `count` training steps in one host call, without Python in between.
 
     Args:
-        one_step: a function from a batch to metrics, such as `train_step` with its other arguments filled in.
+        one_step: a function that takes a batch and returns metrics, such as `train_step` with its other arguments
+            filled in.
         jit_compile: whether XLA compiles the step. The loop and the input stay outside XLA. Training always passes
             False. Benches and tests pass True, to compare the result with `compile_program`.
         fetch: optional function that turns an iterator element into a batch. The loop calls it outside the step. So the
@@ -149,7 +150,8 @@ def compile_steps(
             has no effect.
 
     Returns:
-        A function that returns metrics, (count,) each. Its `count` is a scalar int32 tensor, so that it never retraces.
+        A function that returns metrics, (count,) each. Its `count` is a scalar int32 tensor, so that TensorFlow never
+            traces it again.
     """
     # A step does not need autograph. Autograph rewrites every function that is called, which takes a third of the
     # tracing time.

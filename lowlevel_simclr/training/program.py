@@ -24,7 +24,8 @@ def compile_program(
     Only two programs are compiled: one with `most` steps, and one with a single step, for the steps that are left over.
 
     Args:
-        one_step: a function from a batch to metrics, such as `train_step` with its other arguments filled in.
+        one_step: a function that takes a batch and returns metrics, such as `train_step` with its other arguments
+            filled in.
         most: the number of steps in one program, at least 1.
         fetch: optional function that turns an iterator element into a batch. The program calls it for each step.
 

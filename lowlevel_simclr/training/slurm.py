@@ -161,7 +161,7 @@ def place_tasks(tasks: Sequence[int], distribution: str) -> list[tuple[int, int]
 
 
 def _check_own_place(environment: Mapping[str, str], rank: int, place: tuple[int, int]) -> None:
-    """Check that this task runs on the host, and with the number on this host, that the list of tasks says.
+    """Check that the host of this task, and its number on this host, are those in the list of tasks.
 
     Raises:
         SlurmError: if it runs on another host, or has another number on its host.

@@ -1,4 +1,4 @@
-"""One training step (Algorithm 1 of SimCLR): makes views, computes outputs, loss and gradient, and updates the weights.
+"""One training step (Algorithm 1 of SimCLR): augments images, computes outputs, loss and gradient, updates the weights.
 
 The module knows no configuration and no files. `loop.py` makes several steps in one call.
 """

@@ -210,7 +210,7 @@ def make_replicas(workers: Workers, devices: Sequence[str], batch_norm: str, gho
         workers: the workers of the run.
         devices: the devices of this worker, one for each replica. Every worker has the same number of them.
         batch_norm: "sync", "local" or "ghost".
-        ghost_size: the number of images in a ghost group.
+        ghost_size: with "ghost", the number of images that BatchNorm normalises together.
     """
     first, count = workers.rank * len(devices), workers.count * len(devices)
     return [Replica(first + place, count, device, batch_norm, ghost_size) for place, device in enumerate(devices)]
@@ -334,7 +334,7 @@ def gather_team(
     Args:
         devices: see `find_local_devices`.
         batch_norm: "sync", "local" or "ghost".
-        ghost_size: the number of images in a ghost group.
+        ghost_size: with "ghost", the number of images that BatchNorm normalises together.
         timeout: seconds to wait for the other workers.
         cluster: the workers. None: those that the environment names, see `find_cluster`.
 

@@ -35,11 +35,11 @@ elements, or one candidate with all the weight). One rounding changes a number b
 coordinate of u = z/|z| rounds three times: norm, root and quotient. Computing a similarity s_ij rounds three times for
 each of the two rows u_i and u_j, once for the sum and once for the division by tau. That makes 2 x 3 + 2 = 8 roundings,
 or an error of 4 eps/tau. A loss is the difference of two similarities, so its error is up to 8 eps/tau. The
-or an error of 4 eps/tau. A loss is the difference of two similarities, so its error is up to 8 eps/tau. The
 exponentials and the logarithm of the loss add the 1 in scale = 1 + 1/tau. A row of dz is a weighted mean of the 2N rows
 u_j, without the component along u_i, divided by |z_i|. The numbers in this computation are as large as scale, and are
 rounded as often as those of a loss. A sum of d terms counts as one rounding here. The error of such a sum is about 0.1
 sqrt(d) eps, so this is right for d up to a few hundred. `verification.lars_update` counts the roundings of LARS.
+
 **One rounding to the type of the result.** bfloat16 and float16 inputs are exact in float32. Norms, products and sums
 are float32, so eps is that of float32. The stock formula must run on inputs that were cast to float32. Otherwise the
 rounding errors of bfloat16 or float16 would enlarge E. A loss is returned as float32. The gradient dz and the views are
@@ -260,7 +260,7 @@ def compute_gradient_scale(z: ArrayLike, cotangent: ArrayLike, temperature: floa
 
 
 def compute_temperature_scale(cotangent: ArrayLike, temperature: float) -> float:
-    """Return sum|c| / tau^2 (1 + 1/tau): the size of the gradient to tau, times the amplification of rounding errors.
+    """Return sum|c| / tau^2 (1 + 1/tau): size of the gradient with respect to tau, times its error amplification.
 
     This gradient is a single number, so E is the error of one number and may be 0 by luck. Therefore this scale, unlike
     the others, must allow for the change of the weights exp(s - lse) if s has an error of eps/tau.

@@ -1,8 +1,8 @@
 """The test problems (cases) of the NT-Xent loss.
 
-Each case compares the losses, the gradients to z and to the temperature, and the contrastive top-1 with the float64
-reference. The errors must be within the bound of `verification.bound`. One part of that bound is the error of the stock
-formula (the same computation with TensorFlow's own ops) in the same precision.
+Each case compares the losses, their gradients with respect to z and the temperature, and the contrastive top-1 with the
+float64 reference. The errors must be within the bound of `verification.bound`. One part of that bound is the error of
+the stock formula (the same computation with TensorFlow's own ops) in the same precision.
 
 A row of z is one view. Its positive is the other view of the same image, and all other rows are its candidates. The
 margin of a row is the similarity of its positive minus that of its best other candidate. If rounding cannot change the
@@ -57,7 +57,7 @@ class Results(NamedTuple):
 
     loss: NDArray[Any]  # (2n,)
     dz: NDArray[Any]  # (2N, d)
-    dtemperature: NDArray[Any]  # (), the gradient to the temperature
+    dtemperature: NDArray[Any]  # (), the gradient with respect to the temperature
     top1: NDArray[np.bool_]  # (2N,)
 
 

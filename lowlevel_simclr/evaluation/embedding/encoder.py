@@ -3,7 +3,6 @@
 A row is the output of the encoder (h) or of the projection head behind it (z) for one image. An image is read in the
 same way as the training images of the run (`data/image_file.py`): it is turned upright, converted to the run's number
 of channels, and scaled and cut to the shape that an evaluation of the run uses (data.json). Then it goes through the
-test transform (scaling and resizing), in float32, as in the evaluation and in `encoder.keras`. So a training image of
 test transform (scaling and resizing), in float32, as in the evaluation and in `encoder.keras`. So this function and the
 evaluation give the same h for a training image of the run.
 """

@@ -27,7 +27,7 @@ from lowlevel_simclr.runtime.progress_bar import open_bar
 
 
 class Job(NamedTuple):
-    """The images to embed, and how.
+    """The images to embed, and the functions that read and embed them.
 
     Attributes:
         given: the images.

@@ -135,7 +135,7 @@ def run_elsewhere(form: Format, folder: Path, given: Mapping[str, np.ndarray]) -
     """
     program = BEGINNING + form.reader + END
     with tempfile.TemporaryDirectory() as place:
-        arrays: dict[str, Any] = dict(given)  # NumPy's type hints take a name for the argument allow_pickle
+        arrays: dict[str, Any] = dict(given)  # otherwise NumPy's type hints mistake a name for allow_pickle
         np.savez(Path(place, "given.npz"), **arrays)
         command = [sys.executable, "-c", program, str(folder.absolute()), "given.npz", "found.npz"]
         # The process gets no GPU, because a GPU may round the inputs of matrix products to fewer bits than float32 has.

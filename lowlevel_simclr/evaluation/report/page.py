@@ -17,7 +17,7 @@ from lowlevel_simclr.run.atomic import RunError, explain_os_errors
 from lowlevel_simclr.runtime.files import write_atomically
 
 REPORT = "report.html"
-# With this policy the browser refuses every address, so a page cannot load anything from the network.
+# With this policy the browser refuses every address, so a page cannot load anything from the internet.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 Given = TypeVar("Given")
 
