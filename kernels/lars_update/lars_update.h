@@ -17,8 +17,8 @@
 // `new_velocity` may be the same array as v. No other two arrays may overlap. `partial_sums` has
 // lars_update_partial_sums(count) doubles. Its contents are undefined before and after the call.
 //
-// Determinism. The result has the same bits for every number of threads. The sums are cut into pieces of a fixed size,
-// and the sums of the pieces are added in order.
+// Determinism. The result has the same bits for every number of threads. The variable is cut into pieces of a fixed
+// size, and the sums over the pieces are added in order.
 #pragma once
 
 #include <cstdint>

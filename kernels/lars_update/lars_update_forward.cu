@@ -2,10 +2,11 @@
 //
 // Mapping. A variable is cut into pieces of 2048 floats. The variable has several blocks of 256 threads. They take the
 // pieces one after another: block 0 the first piece, block 1 the second, and so on, then block 0 again. In a piece, a
-// thread loads two groups of four neighbours, 16 bytes each. The kernel `add_squares` writes one pair of sums for each
-// block. In the kernel `move_weights`, every block adds all pairs of its variable in one fixed order. It computes the
-// trust ratio from them and updates the weights of its pieces. A variable that does not adapt (lars_update.h) needs
-// only the second kernel. A variable has no more blocks than a large GPU runs at once, so there are few pairs.
+// thread loads two groups of four neighbours, 16 bytes each. The kernel `add_squares` writes one pair of sums, |w|^2
+// and |u|^2, for each block. In the kernel `move_weights`, every block adds all pairs of its variable in one fixed
+// order. It computes the trust ratio from them and updates the weights of its pieces. A variable that does not adapt
+// (lars_update.h) needs only the second kernel. A variable has no more blocks than a large GPU runs at once, so there
+// are few pairs.
 //
 // Many variables share a launch, because a small variable of a ResNet takes less time than a launch. A launch takes as
 // many variables as fit in 4 KiB of kernel parameters. A block finds its variable by binary search. The results of a

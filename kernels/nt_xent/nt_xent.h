@@ -15,10 +15,10 @@
 //     dz_i = (du_i - <du_i, u_i> u_i) / |z_i|
 //     dtemperature = -1/(2 temperature) sum_i <du_i, u_i>    (sum over own rows, see below; replicas add their results)
 //
-// Own rows. A pair is the two views of one image. A single device owns all 2N rows. A replica owns the pairs first_pair
-// .. first_pair + own_pairs - 1. With n = own_pairs, it has 2n own rows: first the n first views of these pairs, then
-// their n second views. It computes the loss and the gradient of its own rows, each compared with all 2N rows (the
-// columns of s).
+// Own rows. A pair is the two views of one image. A single device owns all 2N rows. If several replicas (copies of the
+// model on several devices) share a batch, a replica owns the pairs first_pair .. first_pair + own_pairs - 1. With n =
+// own_pairs, it has 2n own rows: first the n first views of these pairs, then their n second views. It computes the
+// loss and the gradient of its own rows, each compared with all 2N rows (the columns of s).
 //
 // Two forms. If one device owns all pairs, the symmetric form runs. It takes 4 (2N)^2 d floating-point operations,
 // forward and backward pass together. Otherwise the rectangular form runs. It takes 3 * 2 * (2n)(2N) d operations.

@@ -13,8 +13,8 @@ namespace {
 
 constexpr int kReducingThreads = 1024;
 
-// Finds max |c| with one block. If the maximum is 0, the result is 1. The cotangents are divided by the result, so that
-// no sum overflows, however large the loss scale is.
+// Finds the largest |cotangent| with one block. If the maximum is 0, the result is 1. The cotangents are divided by the
+// result, so that no sum overflows, however large the loss scale is.
 template <typename Sum>
 __global__ void largest_cotangent(const Sum* cotangent, int64_t rows, Sum* largest) {
   Sum most = 0;
@@ -37,7 +37,7 @@ __global__ void fill_columns(Problem<Kind> p, const typename Kind::Sum* cotangen
   column.shift = normaliser[2 * row];
 }
 
-// Turns the dots c into weights W_ij times scale_j, times a power of two that keeps small weights within float16's
+// Turns the dots in `c` into weights W_ij times scale_j, times a power of two that keeps small weights within float16's
 // range. W_ij is the factor of u_j in the bracket of du_i (nt_xent.h). Entries that do not count become 0.
 template <bool kOnline, bool kMasked, typename Kind, typename Sum>
 __device__ __forceinline__ void weigh_tile(const Worker<Kind>& w, int64_t tile,

@@ -9,8 +9,8 @@
 // results, after them. OrderedSteps makes sure that no two steps use the same group at the same time, and that the
 // terms are always added to the sums of a group in the same order. So a call needs only one parallel region.
 //
-// Rectangular form (a replica has only its own rows). First all columns are packed. Then each block of own rows goes
-// through all columns by itself.
+// Rectangular form (a replica has only its own rows). First all 2N rows are packed, because each of them is a column
+// of the matrix. Then each block of own rows goes through all columns, without the other blocks.
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -30,7 +30,7 @@ namespace {
 constexpr int64_t kMostGroups = 64;
 constexpr int64_t kMostWorkers = 256;
 constexpr double kFixedShiftTemperature =
-    2.0 / 64.0;  // from this temperature on, exp(-2/tau) does not underflow
+    2.0 / 64.0;  // at this temperature and above, exp(-2/tau) does not underflow
 constexpr double kLog2E = 1.4426950408889634;
 constexpr double kNoDot = -4.0;                 // less than the dot of any two rows of u (the normalised z)
 constexpr double kOperationsOfOneThread = 2e6;  // with less work, a second thread costs more than it saves

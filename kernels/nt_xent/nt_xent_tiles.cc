@@ -8,10 +8,10 @@
 // small products add W u_J to the sums of the rows, and W^T u_I to the sums of the columns.
 //
 // Mapping. A tile has two vectors of columns, and as many rows as fit in the registers: 12 x 32 floats with AVX-512, 6
-// x 16 with AVX2, 6 x 8 at baseline, 12 x 8 with NEON. Two packed copies of u are enough for all three products. For
-// the dots, the left factor is broadcast element by element from the copy `panelled` (u, cut into panels of columns),
-// and the right factor is read as vectors from the copy `transposed`. The two products with W read `panelled` as
-// vectors.
+// x 16 with AVX2, 6 x 8 at baseline, 12 x 8 with NEON. Two packed copies of u are enough for all three products (the
+// dots, W u_J and W^T u_I). For the dots, the left factor is broadcast element by element from the copy `panelled` (u,
+// cut into panels of columns), and the right factor is read as vectors from the copy `transposed`. The two products
+// with W read `panelled` as vectors.
 //
 // Bytes and operations. In the symmetric form, the matrix has (2N)^2/2 elements to compute. For each of them, the
 // forward pass takes 2 d operations and the backward pass 6 d. One panel of the right factor (panel * d elements) stays

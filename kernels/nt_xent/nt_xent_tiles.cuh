@@ -18,8 +18,8 @@
 //
 // Bytes. Each block of 128 rows reads all of x once. x comes from the L2 cache as long as it fits there.
 //
-// Other instructions. Besides the products, a pair of rows takes about 10 instructions in the forward pass and 20 in
-// the backward pass. Only special tiles compare the numbers of columns: those that hold a row's own column, a row's
+// Other instructions. Besides the products, each dot takes about 10 instructions in the forward pass and 20 in the
+// backward pass. Only special tiles compare the numbers of columns: those that hold a row's own column, a row's
 // positive or the last column. Most tiles are not special.
 //
 // Not used: the symmetry of the matrix. In the backward pass, a tile that is used for its rows and its columns would
