@@ -1,4 +1,4 @@
-# Each target works on a new machine with one command. The README has the same commands without make.
+# Each target works on a new machine. The README also has the commands that install, train and test without make.
 PYTHON ?= python3
 CXX ?= g++
 VENV := .venv
@@ -49,10 +49,10 @@ train: $(VENV)
 	$(BIN)/python -m lowlevel_simclr.train
 	@echo "The commands above, and lowlevel-simclr, work after   . $(BIN)/activate"
 
-# On two cores, two test files run at a time, each in one process (--dist loadfile). So the tests of a file can share
-# their training runs. The files run in the order of their names. pytest's default would run files with few tests last,
-# and these tests take longest. On a GPU, the processes share its memory, so each takes only what it needs
-# (ALLOW_GROWTH).
+# All tests of a file run in one process (--dist loadfile), so that they can share training runs. On two cores, two files
+# run at a time. The files run in the order of their names (--no-loadscope-reorder). By default, files with few tests
+# would run last, and some of these few tests take longest. With a GPU, each process takes only as much of its memory as
+# it needs (ALLOW_GROWTH), because all processes share it.
 test: $(VENV)
 	TF_FORCE_GPU_ALLOW_GROWTH=true $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
@@ -87,8 +87,8 @@ lint: $(VENV)
 	$(BIN)/python -m tests.support.prose
 	$(BIN)/clang-format --dry-run -Werror $(shell find kernels -name '*.cc' -o -name '*.h' -o -name '*.inc' -o -name '*.cu' -o -name '*.cuh')
 
-# -W makes every warning an error. With -n, Sphinx would also warn about TensorFlow's own types, which have no page
-# here.
+# -W makes every warning an error. The option -n is left out: with it, Sphinx would also warn about TensorFlow's own
+# types, which have no page on this site.
 docs: $(VENV)
 	$(INSTALL) --quiet -r requirements-docs.txt
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
@@ -98,8 +98,8 @@ docs: $(VENV)
 docs-serve: docs
 	$(BIN)/python -m http.server --directory build/docs 8000
 
-# The wheel is built from the source distribution, with the TensorFlow of .venv. The project has no e-mail address, so
-# pyroma skips its test for one. The wheel runs on any Linux whose glibc is 2.17 or later.
+# The wheel is built from the source distribution, with the TensorFlow of .venv. It runs on any x86-64 Linux whose glibc
+# is 2.17 or later. The project has no e-mail address, so pyroma skips its test for one.
 TENSORFLOW_LIBRARIES := --exclude libtensorflow_framework.so.2 --exclude libtensorflow_cc.so.2
 wheel: $(VENV)
 	$(INSTALL) --quiet -r requirements-wheel.txt

@@ -1,8 +1,8 @@
-"""The build backend that pip calls: setuptools, and a search for TensorFlow's headers.
+"""The build backend of this project: it adds a search for TensorFlow's headers to the backend of setuptools.
 
-pip builds in a separate environment. The build also looks for TensorFlow outside this environment, in the Python that
-runs pip. If TensorFlow is installed there, the build uses its headers, and pip downloads nothing. Otherwise the build
-requires TensorFlow, and pip downloads it.
+pip builds in a separate environment. This backend also looks for TensorFlow outside this environment, in the Python
+that runs pip. If TensorFlow is installed there, the build uses its headers, and pip downloads no TensorFlow. Otherwise
+the build requires TensorFlow, and pip downloads it for the build.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from setuptools import build_meta
-from setuptools.build_meta import *  # noqa: F403  # the other hooks
+from setuptools.build_meta import *  # noqa: F403  # the functions that pip calls and that this file does not define
 
 WHEELS = ("tensorflow", "tensorflow-cpu", "tf-nightly", "tensorflow-intel")
 OLDEST = "2.20"  # the first release whose wheel has the headers of XLA's foreign function interface (FFI)

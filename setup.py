@@ -1,4 +1,4 @@
-"""Builds lowlevel_simclr/_native.so from kernels/. The build prints what it will build, then each finished file.
+"""Builds lowlevel_simclr/_native.so from kernels/. Prints what it will build, then a line for each finished file.
 
 The build needs a C++ compiler and the headers of an installed TensorFlow, which build_backend.py finds. One binary
 works with every TensorFlow from 2.15 on. It uses TensorFlow's C API and XLA's foreign function interface (FFI), which
@@ -7,10 +7,10 @@ symbol of the binary is tied to one version of TensorFlow. Only TensorFlow 2.20 
 older TensorFlow, the library gets no XLA handlers (functions that XLA can call), and the build prints this.
 kernels/glue/ffi_runtime.h explains how one binary works with the XLA of several versions.
 
-The name of a source file decides how the build compiles it. kernels/*/X_tiles.cc is compiled once for each instruction
-set. X_xla.cc is compiled only if XLA's headers are installed. The files *.cu, X_cuda_xla.cc and *_cudart.cc are
-compiled only if the library gets CUDA kernels. All other sources are compiled once. kernels/**/*_test_driver.cc is not
-part of the library.
+The name of a source file below kernels/ decides how the build compiles it. A file *_tiles.cc is compiled once for each
+instruction set. A file *_xla.cc is compiled only if XLA's headers are installed. The files *.cu, *_cuda_xla.cc and
+*_cudart.cc are compiled only if the library gets CUDA kernels. The files *_test_driver.cc are not part of the library.
+All other sources are always compiled, once each.
 
 By default (LOWLEVEL_SIMCLR_CUDA=auto), CUDA kernels are built if this machine has an NVIDIA GPU and nvcc is found. The
 build looks for nvcc in CUDACXX, PATH, CUDA_HOME/bin and /usr/local/cuda/bin. With LOWLEVEL_SIMCLR_CUDA=1 the build
@@ -64,7 +64,7 @@ INSTRUCTION_SETS: dict[str, dict[str, list[str]]] = {
 # Machine code for GPUs like A100 (sm_80) and H100 (sm_90), and PTX code, which the driver of a newer GPU compiles.
 CUDA_ARCHITECTURES = {"sm_80": "arch=compute_80,code=sm_80", "sm_90": "arch=compute_90,code=[sm_90,compute_90]"}
 CUDA_FLAGS = ["-O3", "-std=c++17", "-Xcompiler", "-fPIC,-fvisibility=hidden", "--threads", "0", "-Xptxas", "-v"]
-# The C++ runtime is linked into the library, because the one on the user's machine may be too old.
+# The C++ runtime is linked into the library, because the C++ runtime on the user's machine may be too old.
 LINK = ["-shared", "-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL", "-Wl,--gc-sections", "-Wl,-s"]
 EXPORTS = "{ global: lowlevel_simclr_*; local: *; };\n"  # symbols of the C++ runtime are not exported
 BUILT_BY_PIP = {
@@ -110,7 +110,7 @@ def say(line: str) -> None:
 
 
 def check_sources() -> None:
-    """Raise SystemExit if sources are missing. Without this check the library would link and fail at its first use."""
+    """Raise SystemExit if sources are missing. Otherwise the build would succeed, and the library fail at first use."""
     ops = sorted(path.stem for path in (ROOT / PACKAGE / "ops").glob("[!_]*.py"))
     needed = [KERNELS / "glue" / "library.cc"]
     missing = [path for path in [*needed, *(KERNELS / op / f"{op}_op.cc" for op in ops)] if not path.is_file()]

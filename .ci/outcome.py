@@ -1,4 +1,4 @@
-"""Checks the folder of a short training run: the run must have learned something and drawn its pictures."""
+"""Checks a short training run by the files in its folder: it must have learned something and drawn its pictures."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Benchmarks (benches). They store results in results/<device>/*.json, and bench.report makes pages from them."""
+"""Benchmarks (benches). They store results in bench/results/DEVICE/. bench/report/ makes tables and pages from them."""
 
-# The benches import bench before they import TensorFlow. So this import of lowlevel_simclr can enable oneDNN in time,
-# as it does in the programs of lowlevel_simclr.
+# On import, lowlevel_simclr makes TensorFlow use oneDNN (a library of fast CPU code). This works only before TensorFlow
+# is imported. Every bench imports this package first, so the next import comes early enough.
 import lowlevel_simclr as lowlevel_simclr

@@ -1,8 +1,8 @@
-"""Measures the ceiling of a machine: the highest rate, in operations per second, of several matrix products.
+"""Measures the ceiling of a machine: the rate of the fastest of several matrix products, in operations per second.
 
 One product alone does not show the ceiling. A small product does not keep the whole device busy, and memory limits the
 speed of a large one. Besides, on a shared machine any product can be slow for a minute. If the ceiling came from such a
-slow product, a program could seem to reach more than 100 % of it.
+slow product, a program could seem to reach more than 100 % of the ceiling.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Product(NamedTuple):
 
 
 def make_products(dtype: str = "float32") -> dict[str, Product]:
-    """Return a dict of products of square matrices. Each was called once, so the first timed call is not slower."""
+    """Return a dict of products of square matrices. Each was called once here, because a first call is slower."""
     import tensorflow as tf  # imported here, because programs that only print results need no TensorFlow
 
     sides = GPU_SIDES if tf.config.list_physical_devices("GPU") else SIDES

@@ -44,7 +44,7 @@ def name_results_folder() -> str:
 
 
 def name_training_device() -> str:
-    """Return the name of the GPU that TensorFlow trains on. Without a GPU, return the name of the results folder."""
+    """Return the name of the GPU that TensorFlow trains on. Without a GPU, return `name_results_folder()`."""
     import tensorflow as tf  # imported here, because the other functions need no TensorFlow
 
     gpus = tf.config.list_physical_devices("GPU")

@@ -2,11 +2,13 @@
 
 An alternative is one way to compute the answer. A row holds the measurements of one alternative. `time_alternatives`
 first computes the answer of every alternative, and raises an error if two answers disagree. Then it times the
-alternatives in turns: in each turn, every alternative is called for 20 ms, but at least once. So other programs on the
-machine slow all alternatives alike. A row has the minimum, the median, and the 10th and 90th percentile of the wall
-time of a call. A row also has the processor time of a call. In each turn, the harness computes the mean processor time
-of the calls. The row has the smallest of these means. `measure_peak_growth` measures memory in a separate process. An
-alternative that runs out of memory gets a row with the note "out of memory".
+alternatives in turns: in each turn, it calls every alternative again and again for 20 ms, but at least once. So other
+programs on the machine slow all alternatives alike.
+
+A row has the minimum, the median, and the 10th and 90th percentile of the wall time of a call. A row also has the
+processor time of a call: each turn gives the mean processor time of its calls, and the row has the smallest of these
+means. `measure_peak_growth` measures memory in a separate process. An alternative that runs out of memory gets a row
+with the note "out of memory".
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from bench.ceiling import Product, find_rate
 from lowlevel_simclr.run.environment import measure_peak_resident
 
 RESULTS = Path(__file__).parent / "results"
-TURN = 0.02  # seconds; about the time of a training step, and longer than an idle thread spins before it sleeps
+TURN = 0.02  # seconds; about the time of a training step, and longer than an idle thread stays awake
 Call = Callable[[], Sequence[np.ndarray]]
 LONG_CALL = 10.0  # seconds; if a call takes longer, one warm-up call and one timed call are enough
 
@@ -193,7 +195,7 @@ def _refuse_disagreement(
 
 
 def _measure_excess(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """Return how far entries of `theirs` lie outside the range of the entries of `mine`, or 0 if all lie within it."""
+    """Return the largest distance of an entry of `theirs` from the range of `mine`, or 0 if all lie in this range."""
     return max(float(np.max(theirs) - np.max(mine)), float(np.min(mine) - np.min(theirs)), 0.0)
 
 
@@ -206,7 +208,7 @@ class _Timer:
         self.processor: list[float] = []
 
     def take_turn(self) -> None:
-        """Time calls until TURN seconds have passed, but at least one call. So short calls run with warm caches."""
+        """Call again and again until TURN seconds have passed, and time each call. This keeps the caches warm."""
         used, begun, calls = time.process_time(), time.perf_counter(), 0
         while calls == 0 or time.perf_counter() - begun < TURN:
             started = time.perf_counter()
@@ -292,8 +294,8 @@ def format_rows(rows: Sequence[Row], old: Sequence[Row] = ()) -> str:
 
     Args:
         rows: the rows to show.
-        old: rows of an earlier result. If one of them has the same problem and name as a row, the table also shows the
-            old processor time divided by the new one.
+        old: rows of an earlier result. If an old row and a new row have the same problem and name, the table also shows
+            the old processor time divided by the new one.
     """
     before = {_make_key(row): row for row in old}
     head = f"{'problem':<34}{'name':<22}{'min ms':>10}{'median ms':>10}{'p10 ms':>10}{'p90 ms':>10}{'cpu ms':>10}"

@@ -4,7 +4,7 @@
 are those of `plain_step.py`. REQUEST gives the training settings (the recipe): view size, batch size, temperature and
 crop range. The optimizer is Keras's AdamW. Its learning rate first rises (warm-up), then falls like a cosine. The
 program writes h, the output of the encoder, for the train and test images into a file. It prints the number of steps
-and the seconds as JSON.
+and the seconds that it trained as JSON.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def represent(f: tf.keras.Model, images: np.ndarray, side: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Train, and write the representations h."""
+    """Train, write the representations h of the images, and print the number of steps and the time."""
     request = json.loads(sys.argv[1])
     arrays = np.load(request["images"])
     f, done = train(request, arrays["train_images"])

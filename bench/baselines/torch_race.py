@@ -11,7 +11,7 @@ recipes:
   optimizer is AdamW. The learning rate first rises (warm-up), then falls like a cosine.
 
 The program writes h, the output of the encoder, for the train and test images into a file. It prints one line of JSON
-with the number of steps and the seconds.
+with the number of steps and the seconds that it trained.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def choose_autocast(precision: str) -> contextlib.AbstractContextManager[Any]:
 
 
 def train(request: dict[str, Any], images: np.ndarray, clock: Clock) -> tuple[nn.Module, int]:
-    """Train until the clock's share is 1. Return the encoder and the number of steps."""
+    """Train until the clock says that all of the training is done. Return the encoder and the number of steps."""
     recipe = request["recipe"]
     torch.manual_seed(request["seed"])
     f, width = build_encoder(recipe["encoder"])
@@ -188,7 +188,7 @@ def represent(f: nn.Module, images: np.ndarray, side: int) -> np.ndarray:
 
 
 def main() -> None:
-    """Train and write the representations h, or only measure the speed."""
+    """Train and write the representations h. If the request has the key "measure", only measure the speed."""
     request = json.loads(sys.argv[1])
     torch.set_num_threads(request["threads"])
     arrays = np.load(request["images"])

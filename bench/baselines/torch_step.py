@@ -1,7 +1,8 @@
-"""SimCLR's training step as a competent user writes it in PyTorch: channels_last, bfloat16 autocast, LARS.
+"""SimCLR's training step as a competent user writes it in PyTorch. bench_step compares this package with it.
 
-The encoder is ResNet-50 with the ImageNet stem (the first layers for large images), as in the paper. As in Keras, the
-first 1x1 convolution of a block has the block's stride. `grid_sample` and colour operations make the views of a whole
+The step uses the memory format channels_last, autocast to bfloat16, and the optimizer LARS. The encoder is ResNet-50
+with the ImageNet stem (the first layers for large images), as in the paper. As in Keras, the first 1x1 convolution of a
+block has the block's stride. `grid_sample` and colour operations make the views (randomly changed versions) of a whole
 batch at once. PyTorch's foreach operations update all weights at once.
 """
 
@@ -56,7 +57,7 @@ def build_resnet50() -> nn.Module:
 
 
 def draw_views(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Return a view (random change) of each image in x, as (N, 3, S, S). x is (N, 3, H, W), with pixels in [0, 1]."""
+    """Return a view (N, 3, S, S) of each image in x (N, 3, H, W), whose pixels are in [0, 1]."""
     count = len(x)
     draw = torch.rand(11, count)
     area, aspect = 0.08 + 0.92 * draw[0], torch.exp((2 * draw[1] - 1) * float(np.log(4 / 3)))
@@ -81,7 +82,7 @@ def draw_views(x: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def rotate_hue(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """Rotate the colours of each image about the grey axis, by `turn` times a full turn.
+    """Rotate the colours of each image about the grey axis. A `turn` of 1 is a full circle.
 
     One product with a 3x3 matrix for each pixel is cheaper than converting to HSV and back.
     """

@@ -1,1 +1,1 @@
-"""Benches of reading images."""
+"""Benchmarks (benches) of programs that read many image files."""

@@ -2,9 +2,9 @@
 
 `embed` computes h, the output of the encoder, for all image files in a folder. It finds the files, decodes them,
 computes h and writes one file. For comparison, the encoder alone computes h of the same number of images in memory, in
-batches of the same size. Half of these batches are timed before `embed` and half after it, so that other work on the
-machine slows both alike. The image files are PNG images of CIFAR's size, and most of them are hard links. The encoder
-was not trained, because its weights do not change the time.
+batches of the same size. Half of these batches are timed before `embed` and half after it. So other work on the machine
+slows both measurements alike. The image files are PNG images of CIFAR's size, and most of them are hard links to a few
+files. The encoder was not trained, because its weights do not change the time.
 """
 
 from __future__ import annotations

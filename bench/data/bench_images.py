@@ -7,9 +7,9 @@ The photographs are synthetic (`photographs.py`). They are read from the page ca
 A start is all work on the images before the first training step: listing, hashing, checking and packing them. With the
 training option `--cache FOLDER`, the first start stores packed images, and later starts read them. The bench times four
 starts, each in a new process: the first and the second start without this option, then the first and the second start
-with it. With `--before`, the bench also times the first start of an older checkout.
+with it. With `--before`, the bench also times the first start with an older version of this package.
 
-Reading is measured on one core, in images per second of processor time, in several ways:
+The speed of reading is measured on one core, in images per second of processor time, for several ways to read:
 
 - this package's code, with its native resize and with that of Pillow;
 - `tf.io.decode_jpeg` in `tf.data`, with and without scaling;
@@ -54,7 +54,7 @@ def run_start(package: Path, folder: Path, side: int, home: Path, cache: Path | 
     """Return the times and the memory of one start, see `start.py`.
 
     Args:
-        package: the checkout whose code runs.
+        package: the folder with the version of this package that runs.
         folder: the photographs.
         side: the pixels on a side of the stored images.
         home: the user's cache folder.
@@ -77,7 +77,7 @@ def time_starts(folder: Path, side: int, work: Path, before: Path | None) -> dic
 
 
 def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) -> dict[str, float]:
-    """Return, for each way of reading, the images per second of processor time.
+    """Return, for each way to read the photographs, the images per second of processor time.
 
     The caller must restrict the process to one core.
     """
@@ -120,8 +120,8 @@ def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) 
     }
     best, turns = dict.fromkeys(ways, 0.0), 0
     end = time.perf_counter() + seconds
-    # In each turn, every way of reading runs once, so that other work on the machine slows all of them alike. The first
-    # turn is slower, because it also maps pages and builds graphs.
+    # In each turn, every way to read runs once, so that other work on the machine slows all of them alike. The first
+    # turn is slower than the others, because it also maps pages and builds graphs.
     while time.perf_counter() < end or turns < LEAST_TURNS:
         turns += 1
         for name, way in ways.items():

@@ -1,8 +1,8 @@
 """Times the image loader of the package lightly. Arguments: FOLDER SIDE IMAGES.
 
-It runs in an environment that has torchvision and lightly. It prints one JSON object with two speeds, in images per
-second of processor time on one core: for decoding to SIDE x SIDE pixels, and for making SimCLR's two views of an image
-at 224 pixels.
+This program runs in a Python environment that has torchvision and lightly. It prints one JSON object with two speeds,
+in images per second of processor time on one core: one for decoding an image to SIDE x SIDE pixels, and one for making
+two views (randomly changed versions) of an image, of 224 pixels, as SimCLR needs them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from bench import hardware, harness
 DIFFERENT = 300  # number of different images; more than one, because ext4 allows only 65000 links to one file
 IN_A_FOLDER = 1000
 SIDE, BATCH, STEPS = 16, 32, 20
-ALLOWED = 2**31  # bytes; TensorFlow's memory is not counted, because it is imported before the first measurement
+ALLOWED = 2**31  # bytes; without TensorFlow's own memory, because TensorFlow is imported before the first measurement
 
 
 def write_files(root: Path, count: int, side: int = SIDE) -> None:
@@ -46,7 +46,7 @@ def write_files(root: Path, count: int, side: int = SIDE) -> None:
 
 
 def train(root: Path) -> dict[str, float]:
-    """Load the files and train. Return the seconds that each of the two takes, and the peaks of the memory in bytes."""
+    """Load the files and train. Return the seconds of loading and of training, and the peaks of the memory in bytes."""
     from bench.step.input_parts import build_parts
     from lowlevel_simclr.config.command_line import parse_run
     from lowlevel_simclr.data import catalog

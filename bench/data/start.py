@@ -1,7 +1,7 @@
 """Times how long a run takes to load a folder of images, and prints JSON. Arguments: FOLDER SIDE [CACHE].
 
-This is a separate program, so that it can also run the code of an older checkout of this package. An older checkout may
-not know the argument `cache`, so it is passed only if CACHE is given.
+This is a separate program, so that it can also run the code of an older version of this package. An older version may
+not know the argument `cache` of its functions, so this program passes `cache` only if CACHE is given.
 """
 
 from __future__ import annotations

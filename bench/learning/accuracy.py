@@ -1,8 +1,8 @@
 """Trains a preset with several seeds and stores the accuracies: python -m bench.learning.accuracy NAME --seeds 0 1.
 
-A preset is a named set of training settings. If the folder of a run already has a finished run, the program does not
-train again but reads the finished run. It stores the result in bench/results/<device>/accuracy_PRESET.json, and
-`bench.report.tables` writes the result into docs/accuracy.md.
+A preset is a named set of training settings. If the training with a seed is finished already, the program reads its
+results and does not train again. It stores the accuracies in bench/results/<device>/accuracy_PRESET.json, and
+`bench.report.tables` writes them into docs/accuracy.md.
 """
 
 from __future__ import annotations

@@ -1,15 +1,17 @@
 """Times the evaluation at the end of a run, and its parts: python -m bench.learning.bench_evaluation --data-dir DIR.
 
-Whole runs: the bench runs the training command twice. Both runs share a cache folder, which is empty at first. The
-first run measures the baselines (accuracies without training) and stores them in this folder. The second run reads
-them. The bench measures the time between two lines of the output: the line that announces the evaluation, and the table
-of accuracies. With `--before FOLDER`, a checkout of an older version runs the same command first. All tables must be
-equal to the last digit. Otherwise the exit code is 1.
+The bench has two halves: whole training runs, and parts of the evaluation.
 
-Parts: the bench also times parts of the evaluation. One part computes h, the output of the encoder, in float32 and in
-bfloat16. The result has the difference between the two. The other parts are a k-nearest-neighbour classifier (k-NN) and
-a linear classifier (linear probe) on h. Each is compared with a plain way to compute it (`argpartition` of whole rows
-for k-NN, scikit-learn for the probe), which must give the same accuracy.
+For the first half, the bench runs the training command twice. Both runs share a cache folder, which is empty at first.
+The first run measures the baselines (the accuracies of the untrained encoder and of raw pixels) and stores them in this
+folder. The second run reads them. The bench measures the time between two lines of the output: the line that announces
+the evaluation, and the table of accuracies. With `--before FOLDER`, an older version of this package in FOLDER runs the
+same command first. All tables must be equal to the last digit. Otherwise the exit code is 1.
+
+For the second half, the bench times three parts of the evaluation. The first part computes h, the output of the
+encoder, in float32 and in bfloat16. The result has the difference between these two h. The other parts are a
+k-nearest-neighbour classifier (k-NN) and a linear classifier (linear probe) on h. Each is compared with a simple
+implementation (`argpartition` of whole rows for k-NN, scikit-learn for the probe), which must give the same accuracy.
 
 If the machine has other work, compare the processor seconds. Wall seconds can be compared only on an idle machine.
 """
@@ -43,7 +45,7 @@ def time_run(checkout: Path, flags: Sequence[str], cache: Path) -> dict[str, Any
     """Run the training command. Return the seconds of its evaluation, and the lines of its table.
 
     Args:
-        checkout: the folder from which Python imports the package.
+        checkout: the folder of the version of this package that runs.
         flags: the flags of the training command, without `--out`.
         cache: the folder for caches.
 
@@ -161,7 +163,7 @@ def time_parts(dataset: str, data_dir: str | None, encoder: str, stem: str, size
 
 
 def list_disagreements(runs: dict[str, dict[str, Any]], parts: dict[str, Any]) -> list[str]:
-    """Return one text for each result that should be the same in two places and is not."""
+    """Return one text for each set of results that should be equal and are not."""
     tables = {name: run["table"] for name, run in runs.items()}
     wrong = (
         [f"the tables of the runs: {tables}"] if any(each != [*tables.values()][0] for each in tables.values()) else []

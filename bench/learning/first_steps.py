@@ -1,9 +1,9 @@
 """Trains a preset for its first steps and stores the losses: python -m bench.learning.first_steps PRESET --steps 50.
 
-A preset is a named set of training settings. Use this program for presets whose whole run would take a day. The program
-starts the whole run, so the first steps have the learning rates of the whole run. After the first steps it ends the
-training with the signal SIGTERM. If the run folder already has enough steps, the program does not train but reads the
-metrics of these steps. It stores the result in bench/results/<device>/first_steps_PRESET.json, and
+A preset is a named set of training settings. Use this program for presets whose whole training would take a day. The
+program starts the whole training, so that the first steps have the learning rates that they have there. After these
+steps it ends the training with the signal SIGTERM. If the run folder already has enough steps, the program does not
+train but reads the metrics of these steps. It stores the result in bench/results/<device>/first_steps_PRESET.json, and
 `bench.report.tables` writes the result into docs/accuracy.md.
 """
 
@@ -36,7 +36,8 @@ def train_until(command: Sequence[str], folder: Path, steps: int) -> None:
     """
     process = subprocess.Popen(command)
     while True:
-        # This is checked before the rows are read. Otherwise the process could write its last rows and end in between.
+        # First ask whether the process has ended, then read the rows. In the other order, the process could write its
+        # last rows after the reading and end before the question, and these rows would be missed.
         ended = process.poll() is not None
         if len(results.read_metrics(folder)) >= steps:
             break

@@ -1,14 +1,14 @@
-"""Trains on pictures of mixed aspects, whole and cut to squares: python -m bench.learning.mixed_aspects --seeds 0 1.
+"""Compares training on whole pictures and on squares cut from them: python -m bench.learning.mixed_aspects --seeds 0.
 
-An aspect is height divided by width. Earlier versions of this package cut the pictures of a folder with mixed sizes to
-a common square, before they drew any view (random crop). Today views are drawn from the whole picture. The program
-measures what this changes: the share of the pixels that the views of a run show, and the k-NN accuracy. It takes the
-pictures of a square data set and cuts them at random places to the aspects of photographs. Both runs, whole and cut,
-train on the same files with the same seeds and settings. Both are evaluated on the squares in the middle of the
-pictures.
+An aspect is height divided by width. If a folder has pictures with several aspects, earlier versions of this package
+cut all of them to squares, before they drew any view (random crop). Today views are drawn from the whole picture. The
+program measures what this changes: the share of the pixels that the views show during training, and the accuracy of a
+k-nearest-neighbour classifier (k-NN). To get the pictures, it cuts the images of a data set, which are square, at
+random places to the aspects of photographs.
 
-If the folder of a run already has a finished run, the program only reads it. The result is stored in
-bench/results/<device>/mixed_aspects.json.
+For each seed, the program trains twice with the same settings: once on the whole pictures, and once on the squares. It
+evaluates both encoders on the squares in the middle of the pictures. If a training is finished already, the program
+only reads its results. It stores all results in bench/results/<device>/mixed_aspects.json.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def count_shown(root: Path, seed: int, epochs: int, recipe: Any, cut: bool) -> f
 
 
 def train_or_read(preset: str, root: Path, folder: Path, seed: int, epochs: int) -> dict[str, Any]:
-    """Train on a folder of pictures, unless the run is finished. Return the accuracies of the run."""
+    """Train on a folder of pictures, unless this training is finished already. Return the accuracies."""
     if not (folder / "evaluation.json").exists():
         command = [sys.executable, "-m", "lowlevel_simclr.train", "--preset", preset, "--dataset", f"folder:{root}"]
         command += ["--seed", str(seed), "--epochs", str(epochs), "--knn-every", "0", "--out", str(folder)]

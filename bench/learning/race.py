@@ -11,15 +11,15 @@ from the start of its process. A recipe is a set of training settings. The conte
 With --steps, the contestants with our recipe train for this number of steps instead, and this package trains with views
 of one size. This shows how much each program learns in the same number of steps.
 
-After training, this package measures h, the output of the contestant's encoder, with two classifiers: 20 nearest
-neighbours (20-NN) and a linear one (linear probe). Their accuracies on the test split are the result. They are not used
-to choose any setting. After each run, the results of all runs are stored in one file,
-bench/results/<device>/race_<minutes>m.json. A stored run is not made again. torch and lightly are installed in an
-environment of their own, which this program builds (`--environment`).
+After a contestant has trained, this package trains two classifiers on h, the output of the contestant's encoder: 20
+nearest neighbours (20-NN) and a linear one (linear probe). Their accuracies on the test split are the result. They are
+not used to choose any setting. After each training, the results of all contestants so far are stored in one file,
+bench/results/<device>/race_<minutes>m.json. If a result is stored already, this training is not repeated. torch and
+lightly are installed in an environment of their own, which this program builds (`--environment`).
 
-The other programs get a request in JSON. Its keys are recipe (with the keys as_shipped, encoder, image_size,
-batch_size, learning_rate, temperature, smallest_crop and projection_widths), precision, workers, threads, seed, began,
-seconds, steps, images and out. The key measure asks for a measurement of the speed instead of a training run.
+The programs for lightly and plain TensorFlow get a request in JSON. Its keys are recipe (with the keys as_shipped,
+encoder, image_size, batch_size, learning_rate, temperature, smallest_crop and projection_widths), precision, workers,
+threads, seed, began, seconds, steps, images and out. With the key measure, the program only measures its speed.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def build_environment(folder: Path) -> Path:
 
 
 def write_images(race: Race) -> Path:
-    """Write CIFAR-10 as one NumPy file for the other programs, unless the file exists. Return the path of the file."""
+    """Write CIFAR-10 for lightly and plain TensorFlow as one NumPy file, unless the file exists. Return its path."""
     path = race.folder / "images.npz"
     if not path.exists():
         from lowlevel_simclr.data import catalog
@@ -157,7 +157,7 @@ def run_ours(race: Race, seed: int) -> dict[str, Any]:
 
 
 def run_other(race: Race, contestant: Contestant, seed: int, workers: int) -> dict[str, Any]:
-    """Train with another program, and evaluate its representations h with this package. Return the results."""
+    """Train with lightly or plain TensorFlow, and evaluate its representations h here. Return the results."""
     out = race.folder / "h.npz"
     request = _make_request(race, contestant, seed, workers) | {"out": str(out)}
     found = _run_program(race, contestant, request)
@@ -203,7 +203,7 @@ def measure_h(h: Path, images: Path) -> dict[str, Any]:
 
 
 def find_best_workers(race: Race, contestant: Contestant, stored: dict[str, Any]) -> int:
-    """Return the number of worker processes with which a program is fastest. The speeds are measured only once."""
+    """Return the number of worker processes with which a contestant is fastest. Each speed is measured only once."""
     if contestant.program != "lightly":
         return 0
     speeds = stored["speeds"].setdefault(contestant.name, {})

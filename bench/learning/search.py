@@ -1,4 +1,4 @@
-"""Searches settings that learn most in a given time: python -m bench.learning.search --data-dir DIR --seconds 600.
+"""Searches the settings with the best accuracy in a given time: python -m bench.learning.search --data-dir DIR.
 
 Each trial changes one part (ingredient) of the base settings, and trains for the same processor time (`trial.py`). The
 accuracy of a trial is that of a 20-nearest-neighbour classifier (20-NN) on 5,000 held-out images of CIFAR-10's train

@@ -37,7 +37,7 @@ from lowlevel_simclr.training.plan import Plan, make_plan
 from lowlevel_simclr.training.program import StepsFunction
 
 HELD_OUT = 5_000  # images of the train split on which a trial is measured
-BANK = 10_000  # images among which the neighbours are found
+BANK = 10_000  # images of the train split among which the classifier looks for neighbours
 PER_CALL = 8  # steps in one call of the compiled loop
 MEASURED = 6  # measurements of the time of a step; the bench uses the smallest
 AT_ONCE = 2  # steps in one measurement

@@ -1,13 +1,14 @@
-"""Times convolutions of very small maps: python -m bench.ops.bench_convolution [--compare old.json].
+"""Times convolutions of very small feature maps: python -m bench.ops.bench_convolution [--compare old.json].
 
-A map is the input of a convolution. On a very small map, every output pixel depends on all input pixels that the
-convolution uses. For such a map, the encoder's layer computes the convolution as a matrix product. The bench compares
-the time of this product with the time of TensorFlow's own convolution. It times the forward pass and the gradients with
-respect to the input and the kernel, in a graph. The shapes are those of ResNet-50 with the ImageNet stem (the first
-layers for large images) at 32 pixels and a batch of 256. Two larger maps are a control: for them the layer calls
-TensorFlow's convolution too, so both times should be equal. Every call reduces its results to three sums. These depend
-on all results, so TensorFlow cannot leave out any part of the work. The operation counts do not include multiplications
-with padding.
+A feature map (map) is the input of a convolution. If a map is as small as the kernel, every output pixel depends on all
+input pixels that the convolution uses. For such a map, the encoder's layer computes the convolution as a matrix
+product. The bench compares the time of this product with the time of TensorFlow's own convolution. It times the forward
+pass and the gradients with respect to the input and the kernel, in a graph. The shapes are those of ResNet-50 with the
+ImageNet stem (the first layers for large images) at 32 pixels and a batch of 256. Two larger maps are a control: for
+them the layer calls TensorFlow's convolution, so both times should be equal.
+
+Every call reduces its results to three sums. These depend on all results, so TensorFlow cannot leave out any part of
+the work. The operation counts do not include multiplications with padding.
 """
 
 from __future__ import annotations

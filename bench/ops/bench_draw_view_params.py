@@ -29,7 +29,7 @@ from lowlevel_simclr.ops import _route
 PIXELS = 32
 RECIPE = ViewRecipe(blur_probability=0.5, brightness_shift=(-0.25, 0.25))
 DrawViewParams = Callable[..., ViewParams]  # the signature of `ops.draw_view_params`
-TOLERANCE = 1e-6  # relative to a field's largest entry: floats may differ by a rounding, integers not at all
+TOLERANCE = 1e-6  # relative to a field's largest entry; enough for the rounding of floats, too small for whole numbers
 
 
 def prepare_drawing(draw_view_params: DrawViewParams, count: int, jit: bool = False) -> harness.Call:

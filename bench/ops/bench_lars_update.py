@@ -4,10 +4,10 @@ LARS is the optimizer of SimCLR's paper. The bench compares the native op with t
 first is the LARS formula written in TensorFlow's ops, in a graph and under XLA. In the second, `l2_loss` computes the
 norms, and TensorFlow's fused op `ResourceApplyKerasMomentum` updates the weights. Every call first computes its
 gradients, with one multiplication for each element. So an update may reuse the memory of the gradients, as in training.
-Gradients in bfloat16 are cast to float32, as in mixed-precision training. The native op and the LARS formula then read
-the bfloat16 tensor from before this cast, and the fused op reads the float32 tensor. The bench counts eleven operations
-for each element. Memory limits the speed: an update must read or write at least five arrays of the size of the weights.
-The rows named `native jit` are the native op in a function that XLA compiles.
+Gradients in bfloat16 are cast to float32, as in mixed-precision training. In this case, the native op and the LARS
+formula read the bfloat16 tensor from before the cast, and the fused op reads the float32 tensor. The bench counts
+eleven operations for each element. Memory limits the speed: an update must read or write at least five arrays of the
+size of the weights. The rows named `native jit` are the native op in a function that XLA compiles.
 """
 
 from __future__ import annotations

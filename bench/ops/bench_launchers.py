@@ -1,11 +1,11 @@
 """Times CUDA launchers without TensorFlow: python bench/ops/bench_launchers.py NEW.so [OLD.so] --json FILE.
 
 A launcher is the C function that starts the CUDA kernels of an op. NEW.so is a library of launchers, which
-`nvcc -shared` compiles from kernels/*/*.cu. OLD.so is such a library of an older version. With OLD.so, the bench times
-both libraries on the same GPU, one after the other in each turn. The time of a call is measured with CUDA events before
-and after it. Each row of the result has the median, the minimum and the maximum of ten calls, after three warm-up
-calls. PyTorch allocates the arrays on the GPU. The bench also times a copy and a matrix product on this GPU. It does
-not check the results of the kernels, because `tests/kernels/gpu_kernels.py` does that.
+`nvcc -shared` compiles from kernels/*/*.cu. OLD.so is a library of launchers from an older version of this package. If
+OLD.so is given, the bench times both libraries on the same GPU, one after the other in each turn. CUDA events before
+and after a call measure its time. Each row of the result has the median, the minimum and the maximum of ten calls,
+after three warm-up calls. PyTorch allocates the arrays on the GPU. The bench also times a copy and a matrix product on
+this GPU. It does not check the results of the kernels, because `tests/kernels/gpu_kernels.py` does that.
 """
 
 from __future__ import annotations

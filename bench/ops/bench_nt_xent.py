@@ -4,8 +4,8 @@ NT-Xent is SimCLR's loss. Its input z has 2N rows of d numbers: the outputs of t
 (randomly changed versions) of each of N images. The bench compares the native op with three alternatives:
 
 - the formula in TensorFlow's own ops (stock), as a graph and under XLA;
-- the formula with the similarities in four blocks, as in the code of the paper's authors (it excludes the similarity of
-  a view with itself by subtracting a large number);
+- the formula with the similarities in four blocks, as in the code of the paper's authors, which subtracts a large
+  number from the similarity of a view with itself, to exclude it from the sum;
 - the formula in PyTorch's ops, if PyTorch is installed.
 
 The rows named `native jit` are the native op in a function that XLA compiles.
@@ -125,10 +125,10 @@ def draw_projections(pairs: int, dim: int) -> np.ndarray:
 
 
 def run_small_then_large(started: Callable[[], None], name: str, pairs: int, dim: int, dtype: str) -> None:
-    """Run one alternative on a small problem, then on a large one. Call `started` between the two.
+    """Run one alternative on a small problem, call `started`, and run the alternative on a large problem.
 
-    So `measure_peak_growth` counts only the memory of the large problem. The small problem loads all libraries before
-    that, so their memory is not counted.
+    `measure_peak_growth` counts only the memory that is used after `started`. The small problem loads all libraries, so
+    their memory is not counted.
     """
     small = {form.name: form for form in list_alternatives(draw_projections(8, dim), dtype, True)}[name].prepare()
     small()
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtypes", nargs="+", default=["float32"], choices=list(TOLERANCE))
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds to measure each alternative of a problem")
     parser.add_argument(
-        "--others-gigabytes", type=float, default=8.0, help="if other ways need more GiB, only the native op runs"
+        "--others-gigabytes", type=float, default=8.0, help="if the alternatives need more GiB, only the native op runs"
     )
     parser.add_argument(
         "--memory", action="store_true", help="also measure the peak memory of each alternative in a new process"

@@ -1,9 +1,9 @@
 """Stores the registers and memory that every CUDA kernel needs: python -m bench.ops.cuda_resources [LOGS ...].
 
-ptxas, a part of CUDA's compiler, reports them. `setup.py` compiles with -Xptxas -v and keeps these reports in log files
-next to the object files. From them, this program reads the registers, the spilled bytes and the stack bytes of each
-kernel and architecture. It stores them in bench/results/cuda_resources.json, and writes them as a table into
-docs/gpu.md. No kernel runs, so no GPU is needed.
+ptxas, a part of CUDA's compiler, reports these numbers. `setup.py` compiles with -Xptxas -v and keeps the reports in
+log files next to the object files. From the log files, this program reads the registers, the spilled bytes and the
+stack bytes of each kernel and architecture. It stores the numbers in bench/results/cuda_resources.json, and writes them
+as a table into docs/gpu.md. No kernel runs, so no GPU is needed.
 """
 
 from __future__ import annotations

@@ -49,10 +49,10 @@ def list_costs(result: Result) -> dict[str, float]:
 
 
 def compute_changes(old: Result, new: Result) -> dict[str, float]:
-    """Return the new cost divided by the old one, for every quantity that both results have. Above 1 is worse.
+    """Return, for every cost that both results have, the new cost divided by the old one. Above 1 is worse.
 
     Raises:
-        Incomparable: if the devices or the configurations differ, or if the results have no quantity in common.
+        Incomparable: if the devices or the configurations differ, or if the results have no cost in common.
     """
     for what in ("device", "config"):
         if old.get(what) != new.get(what):
@@ -68,7 +68,7 @@ def compute_changes(old: Result, new: Result) -> dict[str, float]:
 
 
 def print_changes(old: Result, new: Result, tolerance: float = TOLERANCE) -> int:
-    """Print the change of every quantity, and mark the regressions.
+    """Print the change of every cost, and mark the regressions (costs that grew by more than the tolerance).
 
     Returns:
         The exit code: 0 without a regression, 1 with a regression, 2 if the results cannot be compared.

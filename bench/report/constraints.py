@@ -4,8 +4,8 @@
     python -m bench.report.constraints --check    # only prints the packages that have newer releases
 
 The program uv chooses versions that work with Python 3.10 to 3.13. A change of the files is merged only if CI passes
-with it. So the files contain the newest versions that CI has tested together. pip reads a file with its option
---constraint.
+with the new versions. So the files contain the newest versions that CI has tested together. pip reads one of these
+files if its path follows the option --constraint.
 """
 
 from __future__ import annotations

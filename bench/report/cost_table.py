@@ -1,9 +1,9 @@
 """Writes a table of training times into docs/choosing.md: python -m bench.report.cost_table.
 
-Each line of the table comes from one stored result. It is a result of bench_step, which times whole training steps, or
-of a training run. The result has the number of pairs per second, where a pair is the two views of one image. From this
-number, the program computes the time of 100 epochs of 50,000 images. It does not estimate encoders or devices that were
-not measured.
+Each line of the table comes from one stored result: a result of bench_step, which times whole training steps, or of a
+training run. Such a result has the number of pairs per second, where a pair is the two views of one image. From this
+number, the program computes the time of 100 epochs of 50,000 images. The table has only encoders and devices that were
+measured.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Makes the table about the time of an evaluation (docs/evaluation.md) and the one about `embed` (docs/embedding.md).
+"""Makes two tables: the time of an evaluation (docs/evaluation.md), and the time of `embed` (docs/embedding.md).
 
-Both come from stored results, of bench_evaluation and bench_embed.
+The first comes from a stored result of bench_evaluation, the second from one of bench_embed.
 """
 
 from __future__ import annotations

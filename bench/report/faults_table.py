@@ -1,7 +1,7 @@
-"""Makes the table of the fault campaign in docs/security.md from stored results.
+"""Makes the table in docs/security.md that shows how this package behaved when faults were made on purpose.
 
-The campaign kills programs, fills disks and damages files, and checks how the programs end. The programs of the
-campaign are in tests/faults. They write the results as JSON files.
+The programs in tests/faults kill programs of this package, fill disks and damage files, and check how the programs end.
+Together, these tests are called the campaign. Their results are stored as JSON files.
 """
 
 from __future__ import annotations

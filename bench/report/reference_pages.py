@@ -100,7 +100,7 @@ def format_help(program: str) -> str:
 
 
 def list_parts() -> dict[str, str]:
-    """Return the generated texts. The key of a text is the name of the two comments of the page that enclose it."""
+    """Return a dict with the generated texts. Each key is the name of the two markers around the text on its page."""
     helps = {f"help:{program}": format_help(program) for program in PROGRAMS}
     return {"flags": format_flags(), "presets": format_presets(), **helps}
 

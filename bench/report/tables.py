@@ -1,10 +1,10 @@
 """Makes a table and a figure from results: python -m bench.report.tables RESULT.json ... [--figure PNG --write].
 
-The program prints a Markdown table. With --figure it also draws a figure. For a result of bench_nt_xent, the figure
-shows time and memory over N (the number of pairs). For a result of bench_step, it shows the speed of each program. With
---write it writes the table into the README or the page of the site that has the markers <!-- bench:NAME --> and <!--
-/bench:NAME -->. NAME is the name of the first file, without .json. All files must be results of the same bench. The
-table and the figure show the rows of all files.
+All files must be results of the same bench. The program prints a Markdown table with the rows of all files. With
+--figure it also draws a figure. For results of bench_nt_xent, the figure shows time and memory over N (the number of
+pairs). For a result of bench_step, it shows the speed of each program. With --write the program also writes the table
+between the markers <!-- bench:NAME --> and <!-- /bench:NAME -->, in the README or the page of the site that has these
+markers. NAME is the name of the first file, without .json.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Tests in which releases of TensorFlow XLA can call the native ops. Writes docs/tensorflow-versions.md.
+"""Tests which releases of TensorFlow can call the native ops from XLA. Writes a table into docs/tensorflow-versions.md.
 
     python -m bench.report.tensorflow_versions tensorflow-cpu==2.18.1 tensorflow-cpu==2.20.0
 
 For each release, the program creates a new virtual environment and runs three programs in it with the native library of
 this checkout: `check`, thirty steps of training with --xla on, and Keras's fit with jit_compile=True and native ops. A
 release "works" if all three succeed. A release "refuses" if its XLA cannot call the library and the programs say so:
-the two training programs end with a message that gives the reason, and `check` passes without XLA. The exit code is 1
-if a release neither works nor refuses.
+the training and Keras's fit end with a message that gives the reason, and `check` passes without XLA. The exit code is
+1 if a release neither works nor refuses.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ The bench compiles three programs, each in a separate process. In the code, each
     one       one step, with the loop over steps inside XLA
     several   several steps, with the loop over steps inside XLA
 
-A training run compiles the programs `one` and `several`. The bench compiles each program twice: without and with
-TensorFlow's persistent cache, which keeps compiled programs for later processes. The measurement is repeated `--turns`
-times.
+A training run compiles the programs `one` and `several`. The bench times the compilation of each program twice: without
+TensorFlow's persistent cache, which keeps compiled programs for later processes, and with this cache. The measurement
+is repeated `--turns` times.
 """
 
 from __future__ import annotations

@@ -8,11 +8,13 @@ the same global batch, in four setups. In the code, each setup is called a form:
     4 replicas    four virtual replicas in one process
     2 processes   two processes with one replica each, which exchange data over the loopback device
 
-Each setup runs in new processes. The virtual replicas share one processor. So the bench shows what replication costs,
-but it cannot show a speed-up. `Replica.moved` counts the bytes that a replica sends. For the setup with two processes,
-the result also has the bytes that the loopback device counted, which include the traffic of other programs.
-`scaling.py` has a model that predicts bytes and seconds of a step on 8 to 1024 devices. The bench stores no result if
-this model and the replicas disagree about the bytes. `--page PAGE` writes the tables into a documentation page.
+Each setup runs in new processes. All replicas share one processor. So the bench shows what replication costs, but it
+cannot show a speed-up. `Replica.moved` counts the bytes that a replica sends. For the setup with two processes, the
+result also has the bytes that the loopback device counted, which include the traffic of other programs.
+
+`scaling.py` has a model that predicts how many bytes a device sends in a step, and how long the step takes, on 8 to
+1024 devices. The bench stores no result if the bytes that the replicas counted differ from those that the model
+predicts. `--page PAGE` writes the tables into a documentation page.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Times the input of a training step: python -m bench.step.bench_input [--encoder resnet20 --stem cifar --batch 64].
 
 The bench trains on noise images of 32 x 32 pixels. A view is a randomly changed version of an image. For every batch
-the bench measures three durations, one after another:
+the bench measures three times (in the code: parts), one after another:
 
 1. how long training waits for the batch;
 2. how long it takes to make the views of the batch: to draw their parameters and to compute their pixels;

@@ -1,6 +1,6 @@
-"""Compares the model of scaling.py with two workers on a slow network: python -m bench.step.bench_network.
+"""Compares predictions of scaling.py with training on a slow network: python -m bench.step.bench_network.
 
-The two workers are training processes on this machine. Each runs in its own network namespace, and a virtual cable
+Two processes (workers) on this machine train together. Each runs in its own network namespace, and a virtual cable
 (veth) connects the two. Linux's traffic control (a token bucket, tc tbf) limits the rate of the cable. The bench
 measures one rate after another. The model of `scaling.py` predicts the bytes that the workers send. It also predicts
 how much longer the exchanges take than on a cable without a limit: the bytes divided by the rate. The bench needs root,

@@ -1,8 +1,8 @@
 """Times the training command until its first step: python -m bench.step.bench_startup [--turns 5] [--json FILE].
 
-The bench repeats its measurement `--turns` times. Each turn starts three processes, one after another. The first only
-runs `import tensorflow`. The second runs the training command until it writes its first row of metrics. The third runs
-the parts of that command in the order of train.py, and times each part.
+The bench repeats its measurement `--turns` times. In each repetition (turn) it starts three processes, one after
+another. The first process only runs `import tensorflow`. The second runs the training command until it writes its first
+row of metrics. The third runs the parts of this command in the order of train.py, and times each part.
 """
 
 from __future__ import annotations

@@ -10,9 +10,8 @@ The bench times, in turns, the steps of the training job (job.py) with each of t
 does this in several processes (see step_ways.py). The flags of the job set the encoder, the batch size and the
 precision.
 
-The bench times whole steps and not only the update, for this reason: an encoder has many small variables, and on a GPU
-a step can wait until the host has launched the kernels for all of them. The time of the update alone would not show
-this wait.
+The bench times whole steps, because the time of the update alone would miss one effect: an encoder has many small
+variables, and on a GPU a step can wait until the host has launched the kernels for all of them.
 """
 
 from __future__ import annotations

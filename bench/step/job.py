@@ -1,4 +1,4 @@
-"""The training job whose steps the benches time, its flags, and a function that runs only its encoder."""
+"""Builds the training job whose steps the benches time. Also has the job's flags, and a way to run only its encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predicts the bytes and the seconds of a training step on 8 to 1024 devices.
+"""Predicts how many bytes a device sends in a training step, and how long the step takes, on 8 to 1024 devices.
 
 The predicted bytes are exact. The predicted seconds follow from three numbers: how many operations a device computes in
 a second, and the bandwidth and the latency of its link to the next device. The model assumes that the devices form a
