@@ -39,7 +39,7 @@ from lowlevel_simclr.training.program import StepsFunction
 HELD_OUT = 5_000  # images of the train split on which a trial is measured
 BANK = 10_000  # images of the train split among which the classifier looks for neighbours
 PER_CALL = 8  # steps in one call of the compiled loop
-MEASURED = 6  # measurements of the time of a step; the bench uses the smallest
+MEASURED = 6  # measurements of the time of a step; the smallest one is used
 AT_ONCE = 2  # steps in one measurement
 WHOLE = 32  # pixels on a side of an image of CIFAR-10; the encoder is evaluated at this size too
 DECAY = 0.98  # the factor of the old average in one step of the moving average of the weights
@@ -94,7 +94,7 @@ class Average:
 
 
 def train(plan: Plan, images: DataSet, average: Average, learner: Learner) -> float:
-    """Train for all steps of a plan. Return the mean loss of the last few steps."""
+    """Train for all steps of a plan. Return the mean loss of the steps in the last call of the compiled loop."""
     batches = iter(make_batches(images.train.images, plan.batch_size, plan.seed, 0, plan.steps))
     loss = 0.0
     for segment in divide_steps(plan.view_sizes, plan.steps):

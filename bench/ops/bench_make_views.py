@@ -3,9 +3,10 @@
 A view is a randomly changed version of an image: cropped, resized, with other colours. The bench compares the native op
 with two alternatives. The first is the stock implementation, which uses TensorFlow's own ops. It runs as a graph and
 under XLA. It gets the same parameters as the native op and must give the same views. The second is a `tf.data` pipeline
-that makes the views image by image, as the code of the paper's authors does: a distorted bounding box, bicubic
-resizing, colour operations in random order, grey, blur. The pipeline draws its own random numbers, so its pixels differ
-from those of the native op, and the bench checks only the shape and the range of its views.
+(in the rows: per-image map). It makes the views image by image, as the code of the paper's authors does: a distorted
+bounding box, bicubic resizing, colour operations in random order, grey, blur. The pipeline draws its own random
+numbers, so its pixels differ from those of the native op, and the bench checks only the shape and the range of its
+views.
 
 The result gives the views per processor second. It also gives the memory traffic of each alternative as a share of the
 device's copy bandwidth. The traffic is counted as one read of each image and one write of each view. The rows named
