@@ -316,7 +316,7 @@ def link(target: Path, cxx: list[str], nvcc: str | None, made: list[Path], folde
     objects = [*map(str, made), *([str(find_static_cuda_runtime(nvcc, folder)), "-lrt", "-ldl"] if nvcc else [])]
     libraries = [f"-L{folder}", "-Wl,--no-as-needed", *(f"-l:{name}" for name in STAND_INS)]
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".so.part")  # an interrupted build then leaves no half-written file named `target`
+    part = target.with_suffix(".so.part")  # so an interrupted build leaves no half-written file named `target`
     exports = folder / "exports.map"
     exports.write_text(EXPORTS, encoding="utf-8")
     run([*cxx, *LINK, f"-Wl,--version-script={exports}", *objects, *libraries, "-o", str(part)])
@@ -377,7 +377,7 @@ class BuildNative(build_ext):
         return [str(library), str(library.with_suffix(".json"))]
 
     def get_output_mapping(self) -> dict[str, str]:
-        """Return no pairs of built file and source file, because an editable build writes the library in place."""
+        """Return an empty dict: after an editable build no file must be mapped, because the library is in place."""
         return {}
 
 
