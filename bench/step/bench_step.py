@@ -4,7 +4,7 @@ This benchmark (bench) times the training job of job.py and compares it with fou
 these five programs is called a form:
 
     whole            the training job: input, views, encoder, projection head, loss, gradient, update and metrics
-    encoder          only the encoder, forward and backward on synthetic views, in the job's precision, one tf.function
+    encoder          the encoder alone: both passes on synthetic views, as one tf.function in the precision of the job
     plain            the same training in stock Keras and TensorFlow, as a competent user writes it, in float32
     plain bfloat16   `plain` under Keras's precision policy mixed_bfloat16
     torch            the same training in PyTorch, if PyTorch is installed and the encoder is ResNet-50
@@ -24,8 +24,8 @@ Checkpoints and evaluation are not part of a step. To split the step into stages
 (stages.py): the first ends after the views, the others after the encoder, the projection head, the loss, the gradient
 and the update. A separate process trains for a few steps and measures the peak memory (training_memory.py). The bench
 counts the floating-point operations of the layers: 2 for a multiply-add, and twice as many for the backward pass as for
-the forward pass. This number, divided by the time of a step, is the step's rate in operations per second. The bench
-divides this rate by the rate of a matrix product, which it times in the same process. bench_micro_batch.py times a
+the forward pass. The number of operations in a step, divided by the time of the step, is the rate of the step. The
+bench divides this rate by that of a matrix product, which it times in the same process. bench_micro_batch.py times a
 large batch that is split into micro-batches. With `--compare OLD` the exit code is 1 if the new result is slower than
 the older result OLD (report/compare.py).
 """
