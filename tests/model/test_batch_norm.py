@@ -1,4 +1,7 @@
-"""Tests the fused BatchNorm (one kernel): it gives the outputs, gradients and moving statistics of Keras's layer."""
+"""Tests this package's BatchNorm layer, which uses one fused kernel of TensorFlow.
+
+It must give the outputs, gradients and moving statistics of Keras's layer.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ EPS = float(np.finfo(np.float32).eps)
 
 
 def batch_norm_in_float64(x: Any, gamma: Any, beta: Any, epsilon: float, cotangent: Any) -> dict[str, np.ndarray]:
-    """Return y, and the gradients of the sum of cotangent * y, computed as in Ioffe and Szegedy 2015, section 3."""
+    """Return the output y, and the gradients of the sum of cotangent * y (Ioffe and Szegedy 2015, section 3)."""
     x, axes = x.astype(np.float64), (0, 1, 2)
     root = 1 / np.sqrt(x.var(axes) + epsilon)
     unit = (x - x.mean(axes)) * root
@@ -43,7 +46,8 @@ def batch_norm_of(layer: Any, x: np.ndarray, gamma: Any, beta: Any, cotangent: n
 def batch() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return x (2, 3, 3, 5) with a mean that is not 0, gamma (5,), beta (5,), and a cotangent (the weights of y).
 
-    A channel has only 18 values. With so few, it shows if the variance has Bessel's correction, the factor n / (n - 1).
+    A channel has only n = 18 values. So a variance with Bessel's correction, the factor n / (n - 1), differs clearly
+    from one without.
     """
     rng = np.random.default_rng(5)
     x = (2 + 1.5 * rng.normal(size=(2, 3, 3, 5))).astype(np.float32)

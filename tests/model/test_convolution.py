@@ -1,6 +1,6 @@
-"""Tests that the convolution of this package gives the values and gradients of TensorFlow's convolution.
+"""Tests this package's convolution layer: it must give the values and gradients of TensorFlow's convolution.
 
-On small feature maps it is computed as a matrix product.
+On small feature maps, the layer computes the convolution as one matrix product.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def test_it_is_tensorflows_convolution(
     side: tuple[int, int], size: tuple[int, int], stride: int, padding: str, seed: int
 ) -> None:
     if padding == "valid" and (size[0] > side[0] or size[1] > side[1]):
-        return  # the kernel is larger than the map, so there is no output
+        return  # the kernel is larger than the feature map, so there is no output
     precision.set_precision("float64")
     rng = np.random.default_rng(seed)
     layer = Convolution(FILTERS, size, stride, padding=padding, use_bias=False)
@@ -56,7 +56,8 @@ def test_it_is_tensorflows_convolution(
     dy = tf.constant(rng.normal(size=shape))
     found = value_and_gradients(layer, x, kernel, dy)
     right = value_and_gradients(lambda x: tf.nn.conv2d(x, kernel, stride, padding.upper()), x, kernel, dy)
-    # An output sums `terms` products, in another order than in TensorFlow. A product is at most 16 x 16.
+    # A number in the output or in a gradient is a sum of up to `terms` products of at most 16 x 16 each. TensorFlow
+    # adds them in another order.
     terms = max(size[0] * size[1] * max(CHANNELS, FILTERS), ROWS * side[0] * side[1])
     for ours, theirs in zip(found, right):
         assert ours.shape == theirs.shape
@@ -69,11 +70,11 @@ def test_a_map_is_whole_where_no_output_misses_a_pixel_that_another_meets(
 ) -> None:
     if padding == "valid" and size > length:
         return
-    # Find which output uses which pixel: for each pixel, convolve a line in which only this pixel is 1, with a kernel
-    # whose entries are 1, 2, 3 and so on.
+    # Find which output uses which pixel. For each pixel, convolve a line in which only this pixel is 1. The kernel has
+    # the entries 1, 2, 3 and so on, so an output is the entry that meets the pixel, or 0.
     line = tf.reshape(tf.eye(length, dtype=tf.float64), [length, length, 1])
     taps = tf.reshape(tf.range(1, size + 1, dtype=tf.float64), [size, 1, 1])
-    met = tf.nn.conv1d(line, taps, stride, padding.upper()).numpy()[:, :, 0].astype(int)  # 0, or number of entry + 1
+    met = tf.nn.conv1d(line, taps, stride, padding.upper()).numpy()[:, :, 0].astype(int)
     seen = {pixel: tuple(row - 1) for pixel, row in enumerate(met) if row.any()}
     whole = all(min(taps) >= 0 for taps in seen.values())
     assert fills_whole_map(length, size, stride, padding) == (seen if whole else None)
@@ -118,7 +119,7 @@ def test_half_precision_computes_in_half_and_keeps_float32() -> None:
 def test_resnet50_at_32_pixels_convolves_no_map_that_is_whole() -> None:
     model = encoder.build_encoder("resnet50", "imagenet", 32)
     found = operations(lambda x: model(x, training=True), (2, 32, 32, 3))
-    # Counted by hand in Keras's ResNet-50: 16 convolutions are products. In stage 4 (maps of 2x2 pixels) these are the
-    # six of 3x3. In stage 5 (1x1 pixel) they are the three of 3x3, the two of 1x1 with a stride, and the five of 1x1
-    # after them.
+    # Counted by hand in Keras's ResNet-50: 16 convolutions become matrix products. In stage 4 (maps of 2x2 pixels)
+    # these are the six with 3x3 kernels. In stage 5 (maps of 1x1 pixel) these are the three with 3x3 kernels, the two
+    # with 1x1 kernels and a stride, and the five with 1x1 kernels that follow.
     assert (found.count("MatMul"), found.count("Conv2D")) == (16, 37)

@@ -1,4 +1,4 @@
-"""Tests the encoders: sizes, numbers of parameters, half precision, seeds, weights."""
+"""Tests the encoders, which are ResNets: sizes, numbers of parameters, half precision, seeds, loading of weights."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.precision import set_precision
 
 EPS = float(np.finfo(np.float32).eps)
-# (name, stem) -> dimension of h (the output), side of the last feature map for views of 32 pixels, number of trainable
-# parameters. The stem is the first layers: "cifar" is for small images, "imagenet" for large ones. The parameters were
-# counted by hand from the tables of He et al. 2016. ResNet-18, -34 and -50 with the ImageNet stem have as many
-# parameters as torchvision's networks without their classifiers.
+# (name, stem) -> dimension of the output h, side of the last feature map for images of 32x32 pixels, number of
+# trainable parameters. The stem is the first layers: "cifar" is for small images, "imagenet" for large ones. The
+# parameters were counted by hand from the tables of He et al. 2016. ResNet-18, -34 and -50 with the ImageNet stem have
+# as many parameters as torchvision's networks without their classifiers.
 ENCODERS = {
     ("resnet20", "cifar"): (64, 8, 269_072),
     ("resnet20", "imagenet"): (64, 2, 270_992),
@@ -43,7 +43,7 @@ def views(size: int, count: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def test_keras_set_to_channels_first_is_refused_by_name() -> None:
-    """Test Keras's setting channels_first. It must be refused, because maps would be added along wrong axes."""
+    """Test that Keras's setting channels_first is refused, because the encoder would use the wrong axis as channels."""
     before = tf.keras.backend.image_data_format()
     tf.keras.backend.set_image_data_format("channels_first")
     try:
@@ -82,7 +82,7 @@ def test_smaller_views_and_other_channels() -> None:
     assert model(views(20)[..., :1], training=False).shape == (2, 64)
 
 
-# Precision
+# Half precision
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -114,14 +114,14 @@ def compat_name(variable: Any) -> str:
 
 def test_random_weights_are_a_function_of_the_seed() -> None:
     first = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
-    tf.keras.layers.Dense(3).build((None, 4))  # another layer is built in between; this must not change the weights
+    tf.keras.layers.Dense(3).build((None, 4))  # building another layer must not change the weights
     again = encoder.build_encoder("resnet20", "cifar", 16, seed=3).get_weights()
     other = encoder.build_encoder("resnet20", "cifar", 16, seed=4).get_weights()
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
     kernels = [(one, two) for one, two in zip(first, other, strict=True) if one.ndim > 1]
     assert not any(np.array_equal(one, two) for one, two in kernels)
     same_shape = [one for one, _ in kernels if one.shape == (3, 3, 16, 16)]
-    assert len({one.tobytes() for one in same_shape}) == len(same_shape) == 6  # shapes are equal, weights differ
+    assert len({one.tobytes() for one in same_shape}) == len(same_shape) == 6  # equal shapes, different weights
 
 
 def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
         encoder.build_encoder("resnet20", "imagenet", 16, weights=file)
 
 
-# Refusals
+# Encoders that are refused
 
 
 @pytest.mark.parametrize(

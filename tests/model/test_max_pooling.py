@@ -1,6 +1,6 @@
-"""Tests max pooling as the maximum of strided slices: values and gradient must equal those of TensorFlow's op.
+"""Tests max pooling that is computed as the maximum of strided slices, instead of by TensorFlow's op.
 
-This must hold too if several pixels of a window share the largest value.
+Values and gradients must equal those of TensorFlow's op, also if several pixels of a window share the largest value.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def maps(side: int, kind: str = "float32") -> tf.Tensor:
 
 
 def with_gradient(pool: object, x: tf.Tensor, jit: bool) -> list[np.ndarray]:
-    """Return the pooled maps y, and the gradient of a weighted sum of y. The weights are -3 to 3, repeated in turn."""
+    """Return the pooled maps y, and the gradient of a weighted sum of y. The weights are -3, -2, ..., 3, -3, -2, ..."""
 
     @tf.function(jit_compile=jit)
     def both(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

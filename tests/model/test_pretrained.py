@@ -1,7 +1,7 @@
-"""Tests weights from ImageNet and from Keras files.
+"""Tests starting an encoder with pretrained weights: Keras's weights for ImageNet, or a Keras file with weights.
 
-The encoder takes RGB images, although Keras's weights are for BGR images. Biases are left out. If a download fails, a
-message says so.
+Keras's weights are for BGR images, and the encoder must take RGB images. The encoder's convolutions have no biases, so
+those of Keras's convolutions are left out. A failed download must give a clear message.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def test_a_download_that_fails_names_the_file_and_its_place(monkeypatch: pytest.
 
 
 def build_kerass_resnet50() -> tf.keras.Model:
-    """Return Keras's ResNet-50. Its biases and moving statistics do not have their initial values."""
+    """Return Keras's ResNet-50, with random biases and moving statistics in place of the initial values."""
     model = tf.keras.applications.ResNet50(include_top=False, weights=None, input_shape=(None, None, 3), pooling="avg")
     rng = np.random.default_rng(1)
     for layer in model.layers:
@@ -51,7 +51,7 @@ def build_kerass_resnet50() -> tf.keras.Model:
 
 
 def test_imagenet_weights_take_red_green_blue(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test that our encoder gives the h of Keras's model. Keras's model takes BGR images, ours takes RGB images."""
+    """Test that our encoder gives the same output h for an RGB image as Keras's model for the same image in BGR."""
     theirs = build_kerass_resnet50()
     monkeypatch.setattr(encoder, "load_imagenet", lambda: theirs)
     ours = encoder.build_encoder("resnet50", "imagenet", 32, weights="imagenet")
@@ -68,10 +68,10 @@ def views(size: int, count: int = 2, seed: int = 0) -> np.ndarray:
 
 
 def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -> None:
-    """Test that h stays the same if the biases of the convolutions are left out. A BatchNorm follows each of these.
+    """Test that h stays the same if the biases of the convolutions are left out. A BatchNorm follows each convolution.
 
-    For inference, the biases are moved into the moving statistics. In training, BatchNorm subtracts a bias together
-    with the mean.
+    In training, BatchNorm subtracts the mean, and a bias is a part of the mean. For inference, each bias is subtracted
+    from BatchNorm's moving mean when the file is read.
     """
     file, theirs = str(tmp_path / "keras.weights.h5"), build_kerass_resnet50()
     theirs.save_weights(file)
@@ -87,7 +87,7 @@ def test_a_file_of_kerass_resnet50_is_taken_without_its_biases(tmp_path: Path) -
 
 
 def save_weights(path: Path, spoil: bool = False) -> None:
-    """Save the weights of a ResNet-20 that is built from Keras's own layers. With `spoil`, one of them is NaN."""
+    """Save the weights of a ResNet-20 that is built from Keras's own layers. With `spoil`, one weight is NaN."""
     twin = encoder.build_encoder("resnet20", "cifar", 8)
     stock = build_in_stock_layers(twin)
     weights = twin.get_weights()
@@ -154,7 +154,7 @@ def test_weights_that_are_no_regular_file_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("in_archive", [False, True])
 def test_weights_that_unpack_to_too_much_are_refused(tmp_path: Path, in_archive: bool) -> None:
-    """Test an HDF5 array of 8 TB without written data. It takes no room in the file, but would fill the memory."""
+    """Test an HDF5 array of 8 TB that has no data yet. It takes no room in the file, but it would fill the memory."""
     path = tmp_path / "bomb.weights.h5"
     with h5py.File(path, "w") as stored:
         stored.create_dataset("vars/0", (10**6, 10**6), np.float64, chunks=(1000, 1000), compression="gzip")

@@ -1,4 +1,7 @@
-"""Tests the projection head, which maps h to z: Dense and ReLU as in the paper, with weights drawn from a seed."""
+"""Tests the projection head, the small network that maps the encoder's output h to z, on which the loss is computed.
+
+It must consist of Dense and ReLU layers as in the paper, with weights that depend only on the seed.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ def test_the_head_is_dense_relu_dense(widths: tuple[int, ...]) -> None:
         if place + 1 < len(widths):
             z = np.maximum(z, 0)
     found = head(h, training=True).numpy()
-    # A sum of n products has an error of at most n * eps times the sum of the products' magnitudes. The errors of all
-    # layers add up.
+    # A sum of n products has an error of at most n * eps times the sum of the products' absolute values. The errors of
+    # all layers add up.
     assert found.shape == (6, widths[-1]) and np.all(np.abs(found - z) <= terms * EPS * size)
     assert found.min() < 0  # some z are negative, so no ReLU follows the last layer
 
@@ -37,14 +40,14 @@ def test_the_default_head_is_the_issues() -> None:
 
 def test_the_weights_are_a_function_of_the_seed() -> None:
     first = projection.build_projection_head(8, (8, 8), seed=3).get_weights()
-    tf.keras.layers.Dense(3).build((None, 4))  # another layer is built in between; this must not change the weights
+    tf.keras.layers.Dense(3).build((None, 4))  # building another layer must not change the weights
     again, other = (
         projection.build_projection_head(8, (8, 8), seed=3).get_weights(),
         projection.build_projection_head(8, (8, 8), seed=4).get_weights(),
     )
     assert all(np.array_equal(one, two) for one, two in zip(first, again))
     assert not any(np.array_equal(one, two) for one, two in zip(first[::2], other[::2]))
-    assert not np.array_equal(first[0], first[2])  # these two layers have the same shape, but different weights
+    assert not np.array_equal(first[0], first[2])  # two layers of equal shape have different weights
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
@@ -61,7 +64,7 @@ def test_a_head_without_layers_or_width_is_refused(widths: tuple[int, ...]) -> N
         projection.build_projection_head(8, widths)
 
 
-# BatchNorm
+# BatchNorm in the head
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_batch_norm_stands_between_dense_and_relu(batch_norm: str, normalised: l
     for place, (has_norm, has_shift) in enumerate(zip(normalised, shifted), 1):
         dense = head.get_layer(f"dense{place}").get_weights()
         z = z @ dense[0] + (0 if has_norm else dense[1])
-        assert len(dense) == (1 if has_norm else 2)  # no bias before BatchNorm, which would cancel it
+        assert len(dense) == (1 if has_norm else 2)  # no bias before BatchNorm, because BatchNorm would subtract it
         if has_norm:
             gamma, beta, *_ = [*head.get_layer(f"bn{place}").get_weights()[:1], 0.0]
             if has_shift:
@@ -101,7 +104,7 @@ def test_an_unknown_batch_norm_is_refused() -> None:
 
 @pytest.mark.parametrize("batch_norm", ["all", "google"])
 def test_statistics_of_all_replicas_are_those_of_one_with_and_without_a_shift(batch_norm: str) -> None:
-    """Test one replica (device) that exchanges BatchNorm's statistics only with itself. This must change nothing."""
+    """Test BatchNorm that averages its statistics over all replicas (devices). With one replica, nothing may change."""
     h = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
     head = projection.build_projection_head(6, (5, 4), batch_norm=batch_norm)
     alone = head(h, training=True).numpy()

@@ -1,4 +1,4 @@
-"""Tests that safetensors files are read as the library safetensors reads them. A wrong header must be refused."""
+"""Tests reading safetensors files without the library safetensors: equal arrays, and an error for a wrong header."""
 
 from __future__ import annotations
 

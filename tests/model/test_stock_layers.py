@@ -1,4 +1,4 @@
-"""Tests the twin of an encoder: the same network, built from Keras's own layers. It must give the same h (output)."""
+"""Tests the twin of an encoder, a copy that has only Keras's own layers. Both must give the same output h."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def test_its_twin_in_stock_layers_gives_the_same_h() -> None:
     assert not any(isinstance(layer, Convolution) for layer in twin.layers)
     x = np.random.default_rng(0).random((2, 32, 32, 3))
     h = model(x, training=False).numpy()
-    # The twin computes in float32. Each of its twenty layers rounds sums of about a hundred terms.
+    # The twin computes in float32. Each of its twenty layers makes rounding errors in sums of about a hundred terms.
     np.testing.assert_allclose(twin(x.astype(np.float32), training=False), h, rtol=0, atol=1e-4 * np.abs(h).max())

@@ -1,4 +1,4 @@
-"""Tests the encoders that are built like torchvision's networks: sizes, names, initial weights."""
+"""Tests the encoders that have the layers of torchvision's ResNets: sizes, names of variables, initial weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the exchange of weights with torchvision and timm: in both directions, h (the output) must stay the same."""
+"""Tests loading weights from torchvision and timm into an encoder, and writing them. The output h must not change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.model.safetensors import write_safetensors
 from lowlevel_simclr.model.torch_resnet import TORCH
 
-# A Python with torchvision. It may differ from the tests' Python, because torchvision needs another version of torch.
+# A Python program (interpreter) that has torchvision. Torchvision needs a certain version of torch, so this may be
+# another interpreter than that of the tests.
 TORCHVISION = os.environ.get("LOWLEVEL_SIMCLR_TORCHVISION", sys.executable)
 BOTH_WAYS = """
 import sys
@@ -46,10 +47,10 @@ def draw_views(size: int, count: int = 3) -> np.ndarray:
 
 
 def assert_same_h(found: np.ndarray, expected: np.ndarray) -> None:
-    """Assert that two h differ by at most 1e-5 of the largest entry.
+    """Assert that two outputs h differ by at most 1e-5 of the largest entry.
 
-    An encoder has up to fifty layers of float32 products. The rounding of each layer adds an error of 6e-8 of the
-    largest entry.
+    An encoder has up to fifty layers. Each computes in float32 and adds a rounding error of about 6e-8 of the largest
+    entry.
     """
     assert found.shape == expected.shape and expected.std() > 0
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()

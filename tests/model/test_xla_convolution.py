@@ -1,4 +1,4 @@
-"""Tests the convolution for XLA's CPU compiler: it gives the values and gradients of TensorFlow's convolution."""
+"""Tests a convolution that is written for XLA on a CPU: it must give the values and gradients of TensorFlow's."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_it_is_tensorflows_convolution(
     side: tuple[int, int], taps: tuple[int, int], strides: tuple[int, int], padding: str, seed: int
 ) -> None:
     if padding == "valid" and (taps[0] > side[0] or taps[1] > side[1]):
-        return  # the kernel is larger than the map, so there is no output
+        return  # the kernel is larger than the feature map, so there is no output
     if strides[0] != strides[1]:
         return  # TensorFlow has no CPU kernel for the gradient with two different strides
     rng = np.random.default_rng(seed)
@@ -46,7 +46,8 @@ def test_it_is_tensorflows_convolution(
     kernel = tf.constant(rng.normal(size=(*taps, CHANNELS, FILTERS)))
     found = value_and_gradients(lambda x, kernel: convolve(x, kernel, strides, padding), x, kernel)
     right = value_and_gradients(lambda x, kernel: tf.nn.conv2d(x, kernel, strides, padding.upper()), x, kernel)
-    # An output sums `terms` products, in another order than in TensorFlow. A product is at most 16 x 16.
+    # A number in the output or in a gradient is a sum of up to `terms` products of at most 16 x 16 each. TensorFlow
+    # adds them in another order.
     terms = max(taps[0] * taps[1] * max(CHANNELS, FILTERS), ROWS * side[0] * side[1])
     for ours, theirs in zip(found, right):
         assert ours.shape == theirs.shape

@@ -1,6 +1,7 @@
-"""Tests that the native op draws the same view parameters as the reference: eagerly, in a graph, and through XLA.
+"""Tests the C++ op that draws random parameters of image augmentation: crop box, flip, colour changes and blur.
 
-The parameters of a view are its crop box, flip, colour changes and blur.
+The op must draw the same numbers as the NumPy reference: eagerly, in a graph, and through XLA. An augmented image is
+called a view.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def test_parameters_are_those_of_the_reference(mode, recipe):
 def test_boxes_are_those_of_the_reference_in_millions():
     """Test eight million boxes. None may differ from the reference.
 
-    The op and the reference may use different `exp` functions, whose results may differ in the last bit. This can
-    change a box only if one of its sides is almost exactly halfway between two integers. No side in this test is.
+    The op and the reference may use different `exp` functions, whose results may differ in the last bit. This could
+    change a box whose side, before rounding, is almost exactly halfway between two integers. No box of this test has
+    such a side.
     """
     for epoch in range(20):
         index = np.arange(100_000)
@@ -86,7 +88,7 @@ RANGE = st.tuples(st.floats(0.02, 1), st.floats(0.02, 1)).map(lambda bounds: tup
 
 @st.composite
 def frames(draw, count=64):
-    """Draw the height and width of an array (canvas), and for each image the size of the part (frame) that it fills."""
+    """Draw the height and width of an array, and for each image the size of the part of the array that it fills."""
     height, width = draw(st.integers(1, 600)), draw(st.integers(1, 600))
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     sizes = random.integers(1, (height + 1, width + 1), (count, 2))
@@ -150,7 +152,7 @@ def test_a_frame_that_does_not_fit_has_no_box_in_a_stock_graph():
 
 
 # The first 12 digits of the SHA-256 of the boxes of images 0 to 499, with seed 7 and epoch 3. They were recorded before
-# `draw_view_params` had the argument `sizes`.
+# `draw_view_params` got the argument `sizes`, and show that boxes without this argument have not changed.
 NARROW = replace(RECIPE, crop_area=(0.6, 1.0), crop_aspect=(0.05, 0.1))
 RECORDED = {
     (32, 32, RECIPE): "43f1bdaa16fe",
@@ -176,7 +178,7 @@ def test_images_of_one_size_keep_their_boxes(made_by, whole):
 @pytest.mark.parametrize("size", [8, 60])
 @pytest.mark.parametrize("made_by", [ops, stock], ids=["native", "stock"])
 def test_no_view_shows_the_padding(made_by, size, mode):
-    """Test enlarged views (interpolation) and reduced views (antialiasing). Both must read only pixels of the image."""
+    """Test that enlarging and reducing a crop read only pixels of the image, and none of the padding around it."""
     random = np.random.default_rng(4)
     sizes = random.integers(1, (34, 48), (60, 2))
     inside = (np.arange(33)[:, None] < sizes[:, 0, None, None]) & (np.arange(47) < sizes[:, 1, None, None])

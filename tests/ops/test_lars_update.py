@@ -1,9 +1,8 @@
-"""Tests the update of LARS (an optimizer): the native and the stock op must agree with the float64 reference.
+"""Tests the weight update of the optimizer LARS, in C++ (native) and in TensorFlow's own ops (stock).
 
-LARS scales the step of each variable by a trust ratio: the norm of the weight divided by that of the gradient. The
-stock op is built from TensorFlow's own ops.
-
-For the native op, the tests also cover equal bits with and without XLA, reuse of memory, and errors.
+Both must agree with the float64 reference in NumPy. The C++ op must also give the same bits with and without XLA, reuse
+memory correctly, and refuse wrong inputs. LARS multiplies the step of each variable by a trust ratio, which is
+proportional to the norm of the weight divided by the norm of the gradient.
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ from tests.support.closeness import assert_close
 from tests.support.op_modes import needs_xla
 
 CHOICES = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
-# Ranks 0 to 4, an empty variable, and lengths near three limits: the length of a vector register; 32,768, the length of
-# a piece, which is summed in one go; and 131,072, above which the kernel's stores bypass the caches.
+# Shapes of ranks 0 to 4, and an empty one. Some lengths are near a limit of the kernel: the length of a vector
+# register; 32,768, the number of elements that are summed as one piece; and 131,072, above which its stores bypass the
+# caches.
 SHAPES = [(), (1,), (7,), (64,), (1, 1), (5, 7), (3, 3, 2, 4), (181, 181), (256, 257), (512, 256), (419, 421), (2, 0)]
 FORMS: dict[str, Callable[..., Any]] = {"native": ops.lars_update, "stock": stock.lars_update}
 
@@ -35,7 +35,7 @@ def draw(shape: tuple[int, ...], seed: int = 0, scale: float = 1.0) -> list[np.n
 
 
 def rounded(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """Return the same arrays, but the gradient is rounded to bfloat16 and stored as float32."""
+    """Return the arrays with a gradient that bfloat16 can hold exactly. The gradient is still stored as float32."""
     return [arrays[0], tf.cast(tf.cast(arrays[1], tf.bfloat16), tf.float32).numpy(), arrays[2]]
 
 
@@ -50,7 +50,7 @@ def call(form: str, arrays: list[np.ndarray], graph: bool = False, **changed: fl
 
 
 def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarray]:
-    """Return, for each element of w' and v' (the new w and v), the size of the largest term in its sum."""
+    """Return for each element of the new weight and velocity the size of the largest term in the sum that gives it."""
     weight, _, velocity = (np.abs(np.asarray(array, np.float64)) for array in arrays)
     of_velocity = np.maximum(CHOICES["momentum"] * velocity, np.abs(expected[1] - CHOICES["momentum"] * arrays[2]))
     return [np.maximum(weight, of_velocity), of_velocity]
@@ -62,9 +62,9 @@ def sizes(arrays: list[np.ndarray], expected: list[np.ndarray]) -> list[np.ndarr
 def test_a_step_is_that_of_the_reference(shape: tuple[int, ...], form: str, graph: bool) -> None:
     arrays = draw(shape)
     expected = [np.asarray(array) for array in reference(*arrays, **CHOICES)]
-    # A trust ratio is a quotient of two sums, each with an error of at most eps. The computations of u (gradient plus
-    # weight decay), v' and w' round twice each. So the 8 eps of verification/bound.py are enough, even without the
-    # error of the stock formula (None).
+    # The trust ratio is a quotient of two sums, each with a relative error of at most eps. Three more results are
+    # rounded twice each: gradient plus weight decay, the new velocity, and the new weight. So the bound of 8 eps
+    # (verification/bound.py) is enough, even without the error of a stock formula (None).
     for found, right, size in zip(call(form, arrays, graph), expected, sizes(arrays, expected)):
         assert_close(found, right, None, dtype="float32", scale=size)
 
@@ -96,9 +96,9 @@ def test_gradients_of_other_types_are_refused() -> None:
 
 @pytest.mark.parametrize("scale", [1e-25, 1e25])
 def test_norms_neither_vanish_nor_overflow(scale: float) -> None:
-    """Test weights so small or so large that their squares vanish or overflow in float32.
+    """Test arrays so small or so large that their squares become 0 or infinite in float32.
 
-    The trust ratio and the step must still be right.
+    The trust ratio and the new weights must still be right.
     """
     arrays = draw((40, 50), scale=scale)
     expected = reference(*arrays, **CHOICES)
@@ -118,9 +118,9 @@ def test_a_norm_of_zero_means_ratio_1(zero: int) -> None:
 
 @pytest.mark.parametrize("place", [0, 1], ids=["weight", "gradient"])
 def test_no_number_anywhere_reaches_everything(place: int) -> None:
-    """Test that one NaN in the weight or the gradient makes every element of the result NaN.
+    """Test that one NaN in the weight or the gradient makes every element of the result NaN, as in the reference.
 
-    The NaN makes a norm NaN, and then the trust ratio, which multiplies every element. The reference does the same.
+    With a NaN, the norm is NaN. So the trust ratio is NaN, and it multiplies every element.
     """
     arrays = draw((5, 7))
     arrays[place][2, 3] = np.nan
@@ -144,7 +144,7 @@ def test_no_number_in_a_variable_of_rank_1_stays_where_it_is() -> None:
 
 
 def test_arguments_that_others_read_are_left_alone() -> None:
-    """Test a gradient that another op reads too. The new weight must not be written into the gradient's memory."""
+    """Test a gradient that another op reads too. The update must not overwrite the gradient's memory."""
     arrays = draw((300, 300))
     tensors = [tf.constant(array) for array in arrays]
 
@@ -160,9 +160,9 @@ def test_arguments_that_others_read_are_left_alone() -> None:
 
 
 def test_a_gradient_that_nobody_else_reads_gives_its_memory() -> None:
-    """Test a gradient that no other op reads. The new weight may be written into the gradient's memory.
+    """Test a gradient that no other op reads. The update may write the new weight into the gradient's memory.
 
-    This must not change the numbers.
+    The new weight must still be right.
     """
     arrays = draw((300, 300))
 
@@ -185,7 +185,7 @@ def test_shapes_that_differ_are_refused() -> None:
         ops.lars_update(weight, gradient, velocity, **(CHOICES | {"learning_rate": tf.zeros(2)}))
 
 
-# Compiled by XLA
+# The update, compiled by XLA
 
 
 def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
@@ -197,7 +197,7 @@ def compiled(arrays: list[np.ndarray], **changed: float) -> list[np.ndarray]:
 @needs_xla
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_jit_gives_the_bits_that_the_op_gives(shape: tuple[int, ...]) -> None:
-    """Test that the op gives the same bits with and without XLA. Both run the same kernel."""
+    """Test that the op gives the same bits with and without XLA, because the same kernel runs."""
     arrays = draw(shape)
     for one, other in zip(compiled(arrays), call("native", arrays)):
         assert one.shape == other.shape and one.tobytes() == other.tobytes()
@@ -262,7 +262,7 @@ def test_jit_refuses_unknown_shapes_with_a_sentence() -> None:
         update(*map(tf.constant, draw((5, 7))))
 
 
-# Many variables
+# The update of many variables in one call
 
 
 def draw_all() -> list[list[np.ndarray]]:
@@ -282,9 +282,9 @@ def test_variables_move_together_as_each_alone(jit: bool) -> None:
 
 @needs_xla
 def test_variables_that_move_in_place_leave_other_readers_what_they_read() -> None:
-    """Test an update whose results XLA writes into the memory of its arguments.
+    """Test an update for which XLA writes the new weights into the memory of the old ones.
 
-    If another op reads an argument later, XLA must copy the argument first.
+    If another op reads an old weight later, XLA must copy it first.
     """
     given = draw_all()
 
@@ -319,7 +319,7 @@ def test_one_wrong_shape_among_many_is_refused() -> None:
         update(*[list(map(tf.constant, arrays)) for arrays in (weights, gradients, velocities)])
 
 
-# Errors of the handler (the function that XLA calls), and a TensorFlow whose XLA cannot call it
+# Errors of the handler (the C++ function that XLA calls), and of a TensorFlow whose XLA cannot call it
 
 
 @needs_xla
@@ -352,7 +352,7 @@ def test_the_handler_refuses_other_types() -> None:
         call()
 
 
-@pytest.mark.skipif(_route.find_route_error() is None, reason="XLA can call the native library here")
+@pytest.mark.skipif(_route.find_route_error() is None, reason="this TensorFlow's XLA can call the native library")
 def test_jit_without_a_route_is_an_error_that_names_versions() -> None:
     with pytest.raises(Exception, match=f"TensorFlow {tf.__version__}.*2.18 or later"):
         compiled(draw((5, 7)))

@@ -1,4 +1,7 @@
-"""Tests loading the native library. An error must name what is missing or wrong, and the command that repairs it."""
+"""Tests loading the native library, the compiled C++ ops of this package.
+
+An error must name what is missing or wrong, and the command that repairs it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def copy_of_library(folder: Path, **changed: object) -> Path:
-    """Copy the library and the JSON file that describes it. Change these entries of the JSON file."""
+    """Copy the library and the JSON file that describes it. Set the entries `changed` in the copy of the JSON file."""
     path = folder / "_native.so"
     shutil.copy(_library.PATH, path)
     path.with_suffix(".json").write_text(json.dumps(_library.read_build_information() | changed), encoding="utf-8")
@@ -65,7 +68,10 @@ def test_what_is_no_library_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_library_that_disagrees_with_its_information_is_refused(tmp_path: Path) -> None:
-    """Test in a separate process. In this process, the copy would register every op a second time."""
+    """Test a library whose version (ABI) differs from the one in its JSON file.
+
+    The library is loaded in a separate process, because this process has already registered the ops of another copy.
+    """
     path = copy_of_library(tmp_path, abi=_library.ABI + 1)
     program = f"""
 from pathlib import Path
@@ -86,7 +92,7 @@ def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture()
 def asked_anew() -> Iterator[None]:
-    """Forget the cached answer whether XLA can call the library, before and after the test."""
+    """Forget the stored answer to "Can XLA call the library?", before and after the test."""
     _route.find_route_problem.cache_clear()
     yield
     _route.find_route_problem.cache_clear()
@@ -143,7 +149,7 @@ def test_a_saved_model_with_an_op_loads_in_a_process_that_imports_the_ops(tmp_pa
 
 
 def test_without_a_usable_library_stock_works_and_a_native_op_says_why() -> None:
-    """Test with a library that cannot be used, because an environment variable asks for an unknown instruction set."""
+    """Test a library that cannot be loaded, because an environment variable asks for an unknown instruction set."""
     program = """
 import tensorflow as tf
 from lowlevel_simclr import ops, stock

@@ -1,9 +1,9 @@
-"""Tests the native op that makes views: numbers, routes (with and without XLA), errors, determinism.
+"""Tests the C++ op that makes views (augmented images): its pixels, its use with and without XLA, errors, threads.
 
-The numbers are compared by the rule of `verification.bound`: the error may be at most twice the error of the stock
-views (made with TensorFlow's own ops), plus a few rounding errors. The rounding errors are multiplied by the factor by
-which the colour operations of a view amplify small differences. kernels/sanitize.sh tests the same kernels without
-TensorFlow, with random shapes and under sanitizers.
+The pixels are compared with the NumPy reference by the rule of `verification.bound`: the error may be at most twice the
+error of the same computation with TensorFlow's own ops (stock), plus a few rounding errors. These are multiplied by the
+factor by which the colour operations of a view amplify small differences. kernels/sanitize.sh tests the same C++ code
+without TensorFlow, with random shapes and under sanitizers.
 """
 
 from __future__ import annotations
@@ -61,12 +61,15 @@ def assert_native_is_close(actual: Any, images: Any, params: ViewParams, size: i
 
 @pytest.fixture(scope="module")
 def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
-    """Return a function that runs `made` on (24, 41, 36, 3) images in a mode: eager, graph with unknown N, or XLA."""
+    """Return a function: given the name of a mode, it returns `made` for images (24, 41, 36, 3) in this mode.
+
+    The modes are eager, a graph that does not know the number of images, and XLA.
+    """
     modes = build_modes(made, HEIGHT, WIDTH, SIZE)
     return {**modes, "graph": on_the_host(modes["graph"])}.__getitem__
 
 
-# The numbers of the views
+# The pixels of the views
 
 
 @pytest.mark.parametrize("mode", list_modes())
@@ -82,7 +85,8 @@ def test_views_are_those_of_the_reference(in_mode, mode):
 @given(any_views())
 def test_views_of_anything_are_those_of_the_reference(drawn):
     images, params, size = drawn
-    # A small view has too few pixels to measure the error of the stock views. So its bound is that for stock views.
+    # These views are small. They have too few pixels to measure the error of the stock ops. So the fixed bound is used
+    # with which the stock ops themselves are tested.
     assert_stock_is_close(ops.make_views(images, params, size), reference.make_views(images, params, size), params)
 
 
@@ -164,7 +168,7 @@ def test_an_empty_batch_has_no_views():
     assert ops.make_views(np.zeros((0, 8, 8, 3), np.uint8), params, 5).shape == (0, 5, 5, 3)
 
 
-# Routes: with and without XLA
+# Use with and without XLA, and in tf.data
 
 
 @pytest.mark.parametrize("mode", ["graph", pytest.param("xla", marks=needs_xla)])
@@ -196,7 +200,7 @@ def test_views_inside_tf_data_are_the_same_bits():
         np.testing.assert_array_equal(found, views(index, batch))
 
 
-@pytest.mark.skipif(_route.find_route_error() is None, reason="XLA can call the native library here")
+@pytest.mark.skipif(_route.find_route_error() is None, reason="this TensorFlow's XLA can call the native library")
 def test_jit_without_a_route_is_an_error_that_names_versions():
     params = tensors(params_of(2, box=[0, 0, 8, 8]))
     with pytest.raises(Exception, match=f"TensorFlow {tf.__version__}.*2.18 or later"):
@@ -212,7 +216,7 @@ def test_there_is_no_gradient(mode):
         tape.gradient(views(images), images)
 
 
-# Refusals
+# Inputs that are refused
 
 WRONG_BOXES = [(0, 0, 0, 4), (0, 0, 4, 0), (-1, 0, 4, 4), (0, -1, 4, 4), (3, 0, 6, 4), (0, 7, 4, 4), (0, 0, 4, -2)]
 WRONG_BOXES += [(2**31 - 1, 0, 2**31 - 1, 4)]

@@ -1,15 +1,17 @@
-"""Tests NT-Xent, the loss of SimCLR: every implementation is compared with the float64 reference.
+"""Tests NT-Xent, the loss of SimCLR, in C++ (native) and in TensorFlow's own ops (stock), against a NumPy reference.
 
-The sections are: agreement with the reference; the gradient under random cotangents (a cotangent is the weight of a
-loss in the sum that is differentiated); central differences; properties; errors; determinism; and mutants. A mutant is
-a formula with one mistake. The checks of the first two sections must find each mutant.
+The sections are: losses; gradients with random cotangents; gradients against central differences; mathematical
+properties; errors; determinism; and mutants. A gradient is that of a weighted sum of the losses. These weights, one for each loss,
+are called cotangents. A mutant is a formula with one mistake. The checks of the first two sections must find each
+mutant.
 
-Names in this file: z has 2N rows of d numbers. u is a row divided by its length. s is a similarity divided by the
-temperature tau. lse is the logarithm of a row's sum of exp(s). dz is the gradient. The positive of a row is the other
-view of its image. top1 says for each row whether its positive is the most similar candidate. An implementation is a
-package with `nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`, `nt_xent_and_top1(z,
-temperature)` and `contrastive_top1(z)`. The native implementation is tested if its Python module exists. If its library
-is missing, the tests fail.
+Symbols in this file: z has 2N rows of d numbers, one for each of the two views of N images. u is a row divided by its
+length. s is the product of two u, divided by the temperature tau. lse is the logarithm of a row's sum of exp(s). dz and
+dtau are the gradients to z and tau. The positive of a row is the other view of its image. The candidates of a row are
+all other rows. top1 says for each row whether its positive is the most similar candidate.
+
+An implementation is a package with `nt_xent(z, temperature)`, `nt_xent_rows(z_all, first_pair, pairs, temperature)`,
+`nt_xent_and_top1(z, temperature)` and `contrastive_top1(z)`.
 """
 
 from __future__ import annotations
@@ -43,29 +45,29 @@ from tests.support.host import on_the_host
 NATIVE = Path(stock.__file__).parents[1] / "ops" / "nt_xent.py"
 XLA_HAS_FFI = not tf.__version__.startswith(
     "2.15."
-)  # under jit_compile, a native op needs XLA's foreign function interface (FFI)
+)  # XLA calls a native op through its foreign function interface (FFI), which TensorFlow 2.15 lacks
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
-# Pairs (N, d). N is near multiples of the tile sizes 16, 32 and 64. Some widths d are multiples of the length of a
-# vector register.
+# Each shape is (N, d). The kernels divide the rows into tiles of 16, 32 or 64 rows. Several N are close to
+# multiples of these sizes. Some widths d are multiples of the length of a vector register.
 SHAPES = ((1, 1), (1, 8), (2, 3), (3, 2), (16, 128), (17, 5), (31, 33), (33, 127), (65, 16), (129, 130))
 CROWDED, SPREAD = "crowded", "spread"
 
 
 @pytest.fixture(params=["stock"] + ["ops"] * NATIVE.exists())
 def implementation(request) -> Any:
-    """Return `lowlevel_simclr.stock`, or `lowlevel_simclr.ops` (native)."""
+    """Return `lowlevel_simclr.stock`, or `lowlevel_simclr.ops` (native) if it has the module nt_xent.py."""
     return importlib.import_module(f"lowlevel_simclr.{request.param}")
 
 
 def projections(pairs: int, width: int, dtype: str, temperature: float, kind: str, seed: int = 0) -> np.ndarray:
-    """Return z (2N, d) of type `dtype`. The lengths of its rows differ much, and positives are similar.
+    """Return z (2N, d) of type `dtype`. Its rows have very different lengths. The two views of an image are similar.
 
     From N = 3 on, one row is zero, and two rows of different images have the same direction.
 
-    "spread" rows point in any direction. At a small tau, one candidate then has all the weight. For "crowded" rows,
-    |u_i - u_j|^2 is about tau. So all candidates have similar weights at every tau, and every rounding error of s shows
-    in dz.
+    There are two kinds of z. "spread" rows point in any direction. With a small tau, one candidate of such a row has
+    almost all the weight in its loss. The distances |u_i - u_j|^2 of "crowded" rows are about tau. So all candidates
+    have similar weights, and every rounding error of s changes dz.
     """
     draw = np.random.default_rng([seed, pairs, width])
     first = draw.normal(size=(pairs, width)) / width**0.5
@@ -75,15 +77,12 @@ def projections(pairs: int, width: int, dtype: str, temperature: float, kind: st
     z *= np.exp(draw.uniform(-3, 3, size=(2 * pairs, 1)))
     if pairs >= 3:
         z[pairs + 1] = 0
-        z[0] = 2 * z[2]  # another image's row with similarity 1
+        z[0] = 2 * z[2]  # rows of two images, with similarity 1
     return z.astype(tf.as_dtype(dtype).as_numpy_dtype)
 
 
 def cotangents(rows: int, dtype: str, size: float = 1.0) -> np.ndarray:
-    """Return random weights of the losses, (2N,), between -`size` and `size`.
-
-    Their type is the accumulation type, which the op uses for sums.
-    """
+    """Return random weights of the losses, (2N,), between -`size` and `size`, in the type that the op uses for sums."""
     draw = np.random.default_rng([7, rows])
     return (size * draw.uniform(-1, 1, size=rows)).astype(find_accumulation_type(dtype))
 
@@ -104,11 +103,11 @@ def loss_and_gradients(
 
 
 def alone(implementation: Any, scale: Any, dtype: str, conditioning: float = 1.0) -> Any:
-    """Return the scale (unit of errors) for `assert_close`. For the stock formula it is larger.
+    """Return the unit of errors (scale) for `assert_close`. It is larger if the stock implementation is tested alone.
 
-    The bound of any other implementation contains the error of the stock formula. If the stock formula itself is
-    tested, this term is missing. `conditioning` replaces it: an error of eps/tau in a similarity changes the weights
-    exp(s - lse). In float64, the scale is also doubled, because the reference has errors of the same size.
+    The bound for the native implementation contains the measured error of the stock implementation. The bound for the
+    stock implementation has no such part. So its scale is multiplied by `conditioning`, because an error of eps/tau in
+    s changes the weights exp(s - lse). In float64, it is also doubled, because the reference has errors of this size.
     """
     return scale * conditioning * (2 if dtype == "float64" else 1) if implementation is stock else scale
 
@@ -124,7 +123,7 @@ def check_loss(implementation: Any, z: np.ndarray, temperature: float) -> None:
 
 
 def neighbours(z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield dz of the stock formula and of the reference for 15 other z that differ from this z in their last bits."""
+    """Change the last bits of z at random, 15 times. Yield the dz of the stock implementation and of the reference."""
     draw, wide = np.random.default_rng(3), widened(z).numpy()
     for _ in range(15):
         moved = wide * (1 + EPSILON[wide.dtype.name] * draw.integers(-4, 5, size=z.shape)).astype(wide.dtype)
@@ -135,7 +134,7 @@ def neighbours(z: np.ndarray, tau: tf.Tensor, cotangent: np.ndarray) -> Iterator
 def check_gradients(
     implementation: Any, z: np.ndarray, temperature: float, cotangent: np.ndarray, run: Callable | None = None
 ) -> None:
-    """Compare losses, dz and dtau (the gradient to tau) with the reference. `run` computes them, by default eagerly."""
+    """Compare losses, dz and dtau with the reference. `run` computes them; by default, TensorFlow runs eagerly."""
     dtype = z.dtype.name
     tau, c = tf.constant(temperature, find_accumulation_type(dtype)), tf.constant(cotangent)
     loss, dz, dtau = (run or loss_and_gradients)(implementation.nt_xent, tf.constant(z), tau, c)
@@ -147,8 +146,7 @@ def check_gradients(
     exact = float(tau)  # tau as the op gets it, rounded to its type
     scale = alone(implementation, compute_loss_scale(exact), dtype)
     assert_close(loss.numpy(), reference.nt_xent(z, exact), beside[0], dtype=dtype, scale=scale)
-    # dz contains the weights exp(s - lse). So an error of s, which is a few eps/tau, becomes a relative error of the
-    # weights.
+    # dz contains the weights exp(s - lse). The error of s is a few eps/tau, and so is the relative error of a weight.
     scale = alone(implementation, compute_gradient_scale(z, cotangent, exact), dtype, 1 + 1 / exact)
     expected = reference.nt_xent_gradient(z, exact, cotangent)
     assert_close(dz.numpy(), expected, beside[1], dtype=dtype, scale=scale, draws=draws)
@@ -157,20 +155,20 @@ def check_gradients(
     assert_close(dtau.numpy(), expected, beside[2], dtype=dtype, scale=scale)
 
 
-# Agreement with the reference
+# Losses, compared with the reference
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_loss_agrees_with_the_reference(implementation, dtype, temperature):
-    """Test the losses of "spread" and "crowded" rows. The temperature is a Python number."""
+    """Test "spread" and "crowded" rows. The temperature is a Python number."""
     for place, (pairs, width) in enumerate(SHAPES):
         kind = (SPREAD, CROWDED)[(place + TEMPERATURES.index(temperature)) % 2]
         check_loss(implementation, projections(pairs, width, dtype, temperature, kind), temperature)
 
 
 def check_rows(implementation: Any, z: np.ndarray, first: int, own: int, temperature: float, loss: tf.Tensor) -> None:
-    """Compare the losses of a replica's own rows with the reference."""
+    """Compare the losses of some rows with the reference: the rows of `own` pairs, from pair `first` on."""
     dtype = z.dtype.name
     beside = None
     if implementation is not stock:
@@ -195,15 +193,15 @@ def test_rows_of_all_replicas_are_the_whole(implementation, pairs, own, dtype):
         own_cotangent = tf.constant(cotangent[reference.list_own_rows(2 * pairs, first, own)])
         total += tape.gradient(loss, z_all, output_gradients=own_cotangent).numpy()
     scale = compute_gradient_scale(z, cotangent, temperature)
-    # The sum has one term for each replica, of about the size of `scale`. Each term has the errors of a gradient, and
-    # is rounded once to the type of z.
+    # `total` is a sum of one gradient for each replica (device). Each gradient is about as large as `scale`. It has the
+    # usual error of a gradient, and is rounded once to the type of z.
     of_gradient = SLACK * EPSILON[find_accumulation_type(dtype)] * (1 + 1 / temperature)
     allowed = pairs // own * (of_gradient + EPSILON[dtype] / 2) * scale
     assert np.all(np.abs(total - reference.nt_xent_gradient(z, temperature, cotangent)) <= allowed)
 
 
 def test_rows_take_first_pair_as_a_tensor_in_a_graph(implementation):
-    """Test first_pair as a tensor, which a graph needs if several replicas share it."""
+    """Test first_pair as a tensor. So several replicas (devices) can share a graph, each with its own first_pair."""
     z = projections(6, 5, "float32", 0.1, SPREAD)
     rows = tf.function(lambda first: implementation.nt_xent_rows(tf.constant(z), first, 2, 0.1))
     for first in (0, 2, 4):
@@ -219,7 +217,7 @@ def test_rows_take_pairs_as_a_tensor_of_either_integer_type(implementation, kind
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_top1_agrees_with_the_reference(implementation, dtype):
-    """Test rows whose most similar candidate rounding cannot change, and rows with exact ties."""
+    """Test rows whose top1 cannot change by rounding, and rows with two equally similar candidates (ties)."""
     z = projections(31, 16, dtype, 0.1, SPREAD)
     unit = reference.normalise_rows(z)
     similar = unit @ unit.T
@@ -246,13 +244,13 @@ def test_top1_beside_the_loss_is_the_same(implementation):
     assert tape.gradient(hits, z) is None
 
 
-# The gradient under random cotangents
+# Gradients with random cotangents, compared with the reference
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradient_agrees_with_the_reference(implementation, dtype, temperature):
-    """Test the gradient to z and to a temperature that is a tensor. Each case is "spread" or "crowded"."""
+    """Test the gradients to z and to a temperature that is a tensor. Each shape has "spread" or "crowded" rows."""
     for place, (pairs, width) in enumerate(SHAPES):
         kind = (CROWDED, SPREAD)[(place + TEMPERATURES.index(temperature)) % 2]
         z = projections(pairs, width, dtype, temperature, kind)
@@ -264,7 +262,7 @@ def test_gradient_agrees_with_the_reference(implementation, dtype, temperature):
 @pytest.mark.parametrize("size", [1e-6, 2.0**15])
 def test_gradient_bears_the_cotangents_of_a_scaled_loss(implementation, size, dtype, temperature):
     z = projections(17, 33, dtype, temperature, CROWDED)
-    if dtype == "float16":  # longer rows make dz smaller, so that most of it stays below 65504
+    if dtype == "float16":  # longer rows make dz smaller; the largest float16 is 65504
         z = (z.astype(np.float32) * 512).astype(np.float16)
     cotangent = cotangents(34, dtype, size)
     if dtype == "float16" and size > 1:
@@ -337,18 +335,21 @@ def test_xla_agrees_with_the_reference(implementation, dtype, pairs, width, temp
     check_gradients(implementation, z, temperature, cotangents(2 * pairs, dtype), run)
 
 
-# Central differences
+# Gradients, compared with central differences
 
 
 @pytest.mark.parametrize("kind", [SPREAD, CROWDED])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_gradient_is_the_central_difference(implementation, temperature, kind):
-    """Test random directions in float64. tests/reference/test_nt_xent.py explains the step and the tolerance."""
+    """Test the slope of the loss in random directions, in float64.
+
+    tests/reference/test_nt_xent.py explains the step and the tolerance.
+    """
     pairs, width, epsilon = 5, 7, EPSILON["float64"]
     z = projections(pairs, width, "float64", temperature, kind)
     length = np.linalg.norm(z, axis=1, keepdims=True)
-    length[length == 0] = 1e-3  # stands for the length of a zero row
-    moving = np.where(np.any(z != 0, axis=1, keepdims=True), 1.0, 0.0)  # zero rows stay: u is not differentiable there
+    length[length == 0] = 1e-3  # avoids a length of 0
+    moving = np.where(np.any(z != 0, axis=1, keepdims=True), 1.0, 0.0)  # zero rows do not move: u has no gradient at 0
     cotangent = cotangents(2 * pairs, "float64")
     reach = min(temperature, 1.0)
     h = epsilon**0.2 * reach
@@ -391,7 +392,7 @@ temperatures = st.sampled_from(TEMPERATURES)
 
 
 def assert_same_loss(one: np.ndarray, other: np.ndarray, temperature: float) -> None:
-    """Assert that two float32 results differ by at most twice the bound of one result, which is 8 eps scale."""
+    """Assert that two float32 results are close. Each may have an error of 8 eps times the scale of the loss."""
     allowed = 2 * SLACK * EPSILON["float32"] * compute_loss_scale(temperature)
     np.testing.assert_allclose(one, other, rtol=0, atol=allowed)
 
@@ -406,7 +407,7 @@ def test_scaling_a_row_changes_nothing(implementation):
     @given(grids(), temperatures, st.lists(st.integers(-45, 45), min_size=18, max_size=18))
     def holds(z, temperature, exponents):
         loss = under(implementation)
-        scaled = np.ldexp(z, np.array(exponents[: len(z)])[:, None])  # multiplies by powers of two, so exactly
+        scaled = np.ldexp(z, np.array(exponents[: len(z)])[:, None])  # powers of two as factors: no rounding
         assert_same_loss(loss(scaled, temperature), loss(z, temperature), temperature)
 
     holds()
@@ -483,8 +484,8 @@ def test_gradient_is_orthogonal_to_its_row(implementation):
         cotangent = cotangents(len(z), "float32")
         tau = tf.constant(temperature, tf.float32)
         dz = loss_and_gradients(implementation.nt_xent, tf.constant(z), tau, tf.constant(cotangent))[1].numpy()
-        # du_i is the gradient to u_i, and c are the cotangents. |du_i| <= (1/tau) 4 sum|c|: the weights of a loss on
-        # its candidates sum to 1, and its positive has the weight 1.
+        # du_i is the gradient to u_i, and c are the cotangents. Then |du_i| <= (1/tau) 4 sum|c|, because in each loss
+        # the weights of all candidates sum to 1, and the positive adds a weight of 1.
         allowed = SLACK * EPSILON["float32"] * 4 * np.sum(np.abs(cotangent)) / temperature
         assert np.max(np.abs(np.sum(dz.astype(np.float64) * z, axis=1))) <= allowed
 
@@ -509,7 +510,7 @@ def test_rows_from_1e_minus_15_to_1e15_long_are_right(implementation, dtype):
 def test_no_eps_is_added_to_a_norm(implementation, dtype):
     """Test rows that are all shorter than 1e-12.
 
-    If an epsilon of that size were added to a norm, every similarity would change.
+    Some programs add a number such as 1e-12 to a norm to avoid a division by 0. This would change every similarity.
     """
     z = (projections(9, 5, dtype, 0.1, SPREAD) * np.float64(1e-15)).astype(dtype)
     check_gradients(implementation, z, 0.1, cotangents(18, dtype))
@@ -554,13 +555,13 @@ def test_nan_in_is_nan_out(implementation, temperature, pairs, dtype, value):
         tf.constant(cotangents(2 * pairs, dtype)),
     )
     assert np.all(np.isnan(loss.numpy()))
-    moved = np.any(z.astype(np.float64) != 0, axis=1)  # a zero row has the gradient 0, whatever the other rows are
+    moved = np.any(z.astype(np.float64) != 0, axis=1)  # the gradient of a zero row is always 0
     assert np.all(np.isnan(dz.numpy().astype(np.float64)[moved]))
     assert np.isnan(dtau.numpy())
     assert not np.any(implementation.contrastive_top1(tf.constant(z)).numpy())
 
 
-# Refused arguments
+# Arguments that are refused
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (5, 3), (4,), (2, 2, 2), (4, 0)])
@@ -593,7 +594,7 @@ def test_refuses_a_temperature_that_is_not_positive(implementation, temperature)
         implementation.nt_xent(z, temperature)
     with pytest.raises(ValueError, match=f"temperature is {temperature}"):
         implementation.nt_xent_rows(z, 0, 1, temperature)
-    seen_by = (ValueError, tf.errors.InvalidArgumentError)  # either the Python code raises the error, or the op
+    seen_by = (ValueError, tf.errors.InvalidArgumentError)  # the first comes from Python code, the second from the op
     for given_as in (tf.constant(temperature), tf.Variable(temperature)):
         with pytest.raises(seen_by, match=f"temperature is {temperature:g}"):
             implementation.nt_xent(z, given_as)
@@ -626,7 +627,7 @@ def test_refuses_own_pairs_that_do_not_exist(implementation, first, pairs):
         implementation.nt_xent_rows(tf.eye(4), first, pairs, 0.1)
 
 
-# Determinism
+# Determinism: equal inputs must give equal bits
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -661,7 +662,7 @@ def formula(
 ) -> tf.Tensor:
     """Compute the loss in its simplest form, by equation (1) of the paper.
 
-    Each argument after `temperature` switches one mistake on.
+    With their default values, all arguments after `temperature` change nothing. Any other value makes one mistake.
     """
     z = tf.cast(z, find_accumulation_type(z.dtype.name))
     squares = tf.reduce_sum(z**2, axis=1, keepdims=True) + eps
@@ -696,7 +697,7 @@ GRADIENT_MUTANTS = {
 
 
 def mutant(switches: dict[str, Any]) -> SimpleNamespace:
-    """Return an implementation with this mistake."""
+    """Return an implementation with the mistakes that `switches` (keyword arguments of `formula`) make."""
     return SimpleNamespace(nt_xent=lambda z, temperature: formula(z, temperature, **switches))
 
 

@@ -1,4 +1,7 @@
-"""Tests the loss scale for float16: small gradients must not vanish, and one that overflows must change no weight."""
+"""Tests the loss scale, a factor that keeps small gradients from becoming 0 in float16.
+
+If a gradient overflows, the weights must not change, and the factor must become smaller.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests every optimizer: it must follow its formulas in float64, and have the properties that follow from them."""
+"""Tests the optimizers (SGD, LARS, AdamW, LAMB): each must follow its formulas, computed in float64 with NumPy.
+
+Further tests check properties of the formulas, for example that a gradient of zero changes no weight.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ from tests.support.host import on_the_host
 from tests.support.op_modes import needs_xla
 
 EPS = float(np.finfo(np.float32).eps)
-# Variables of ranks 4, 2, 1 and 0. The rank decides which variables have weight decay. The names are misleading on
-# purpose: a rule that decides by the name would be wrong.
+# Variables of ranks 4, 2, 1 and 0. The rank must decide which variables have weight decay. The names are misleading on
+# purpose: an optimizer that decides by the name must fail the tests.
 SHAPES = {"gamma": (3, 3, 2, 4), "bias": (5, 7), "kernel": (7,), "gain": ()}
 CHOICES: dict[str, float] = {
     "momentum": 0.9,
@@ -80,9 +83,9 @@ def test_ten_steps_follow_the_formulas(name: str, how: str) -> None:
             expected[place], slots[place] = reference_step(name, before, gradient, slots[place], count)
             travelled[place] += np.abs(expected[place] - before).max()
     for place, (found, right) in enumerate(zip(numbers(trained), expected)):
-        # Each step rounds the weight w once, and the update a few times. Momentum (m) and Adam's moments keep errors of
-        # the update for about 1 / (1 - m) steps. In the first step (t = 1), float32 computes 1 - b2^t, where b2 is
-        # beta_2, with a relative error of about eps / (1 - b2).
+        # Each step rounds the weight once, and the update a few times. With momentum m, and with Adam's moments, an
+        # error of the update lasts for about 1 / (1 - m) steps. AdamW and LAMB divide by 1 - b2^t in step t, where b2
+        # is beta_2. In the first step, this number has a relative error of about eps / (1 - b2) in float32.
         of_the_step = 8 / (1 - CHOICES["momentum"]) + (1 / (1 - CHOICES["beta_2"]) if name in ("adamw", "lamb") else 0)
         allowed = EPS * (STEPS * np.abs(right).max() + of_the_step * travelled[place])
         assert np.abs(found - right).max() <= allowed, list(SHAPES)[place]
@@ -128,7 +131,8 @@ def test_lars_with_trust_ratio_1_and_no_decay_is_sgd() -> None:
     lars = optimizers.build_optimizer("lars", by_lars, momentum=0.9, weight_decay=0.0, trust_coefficient=eta)
     sgd = optimizers.build_optimizer("sgd", by_sgd, momentum=0.9, weight_decay=0.0)
     for _ in range(5):
-        # The length |g| is exactly eta |w|, because eta is a power of two. So the trust ratio eta |w| / |g| is 1.
+        # The gradient g is eta times the weight w. This product is exact, because eta is a power of two. So the trust
+        # ratio eta |w| / |g| is 1.
         gradients = [variable * eta for variable in by_lars]
         lars.apply(gradients, tf.constant(RATE))
         sgd.apply(gradients, tf.constant(RATE))
@@ -179,7 +183,7 @@ def test_our_lamb_is_that_of_tensorflow_addons() -> None:
             each.apply(tensors(draw([2, count])), tf.constant(RATE))
         travelled += [np.abs(after - value).max() for after, value in zip(numbers(ours), before)]
     for one, other, distance in zip(numbers(ours), numbers(theirs), travelled):
-        # Both computations have the error of 1 - b2^t that test_ten_steps_follow_the_formulas explains.
+        # test_ten_steps_follow_the_formulas explains this bound.
         allowed = EPS * (STEPS * np.abs(one).max() + 2 * distance / (1 - CHOICES["beta_2"]))
         assert np.abs(one - other).max() <= allowed
 
@@ -222,7 +226,7 @@ def test_the_description_says_what_decays() -> None:
     ]
 
 
-# The update of all variables at once
+# LARS updates all variables in one call
 
 
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=needs_xla)])
@@ -250,10 +254,10 @@ def test_lars_moves_all_variables_at_once_as_one_by_one(jit: bool) -> None:
 
 @on_the_host
 def test_lars_reads_the_bfloat16_that_a_gradient_was_widened_from() -> None:
-    """Test a bfloat16 gradient that was cast to float32. LARS must use it as it was before the cast.
+    """Test a bfloat16 gradient that was cast to float32. LARS must read the bfloat16 tensor from before the cast.
 
-    The result must have the same bits as with the float32 gradient. If a gradient is not the direct result of a cast,
-    LARS uses it as it is.
+    The result must have the same bits as with the float32 tensor. If a gradient is not the direct result of a cast,
+    LARS reads the gradient itself.
     """
     set_precision("bfloat16")
     try:

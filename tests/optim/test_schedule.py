@@ -1,4 +1,4 @@
-"""Tests the learning rate: linear warm-up, cosine decay, and its scaling with the batch size."""
+"""Tests the learning rate of each step: linear warm-up, then cosine decay, and scaling with the batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests the reference for the measures of the check-up, in cases for which a formula gives the result."""
+"""Tests the NumPy code for measures of an encoder's outputs, such as alignment, uniformity and effective rank.
+
+The tests use inputs for which a formula gives the right result.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ TURNED = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]  # an ort
 def test_alignment_is_the_square_of_the_chord(angle: float, right: float) -> None:
     first, second = [[2.0, 0.0]], [[math.cos(angle), math.sin(angle)]]
     assert checkup.compute_alignment(first, second) == pytest.approx(right, abs=1e-15)
-    assert checkup.compute_alignment([[0.0, 0.0]], second) == pytest.approx(1)  # a row of zeros stays zero
+    assert checkup.compute_alignment([[0.0, 0.0]], second) == pytest.approx(1)  # normalising leaves a row of zeros
 
 
 def test_uniformity_of_equal_opposite_and_orthogonal_points() -> None:

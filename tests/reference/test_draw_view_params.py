@@ -1,8 +1,8 @@
-"""Tests the random parameters of views (crop, flip, colours, blur) in the reference: statistics and dependencies.
+"""Tests the random parameters of image augmentation (crop, flip, colours, blur), as the NumPy reference draws them.
 
-Every statistical test here has a fixed seed, so its result never changes. If the implementation is correct, a tested
-value is beyond its bound with a probability below 1e-6. The bound is 5 standard deviations of a count or a correlation,
-or a number from a table.
+An augmented image is called a view. Every statistical test has a fixed seed, so its result never changes. If the code
+is correct, a tested value exceeds its bound with a probability below 1e-6. The bound is 5 standard deviations for a
+count or a correlation, and a number from a table for the other statistics.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from tests.support.view_recipes import ALWAYS, FACTORS, NEVER, RECIPE, of_rows
 
 NEUTRAL = dict(zip(FACTORS, (1, 1, 1, 0, 0), strict=True))
 IMAGES = np.arange(20_000)
-FIVE_SIGMA = 5.0  # a normal number is farther from its mean with probability 6e-7, on one side or the other
+FIVE_SIGMA = 5.0  # a normal number is more than 5 standard deviations from its mean with probability 6e-7
 KS = 2.694  # Kolmogorov's statistic times sqrt(n m / (n + m)) exceeds this with probability 1e-6
 
 
 @pytest.fixture(scope="module")
 def drawn() -> ViewParams:
-    """Draw both views of 20,000 images of 32x32 in one epoch."""
+    """Draw the parameters of both views of 20,000 images of 32x32 pixels, in one epoch."""
     return draw(0, 0, IMAGES, RECIPE, 32, 32)
 
 
-# Shapes, types, ranges
+# Shapes, types and ranges of the parameters
 
 
 def test_every_field_has_its_type_and_shape():
@@ -107,13 +107,14 @@ def test_all_orders_are_equally_likely(drawn):
         _, seen = np.unique(rows, axis=0, return_counts=True)
         expected = len(rows) / 24
         assert len(seen) == 24
-        assert np.sum((seen - expected) ** 2 / expected) < 70.5  # chi-square, 23 degrees: larger with probability 1e-6
+        assert np.sum((seen - expected) ** 2 / expected) < 70.5  # chi-square, 23 degrees: P(above) = 1e-6
 
 
 def kolmogorov(sample: np.ndarray, other: np.ndarray) -> float:
-    """Return Kolmogorov's statistic of two samples, times sqrt(n m / (n + m)).
+    """Return Kolmogorov's statistic of two samples with n and m numbers, times sqrt(n m / (n + m)).
 
-    For numbers that are not continuous, it is above KS even less often.
+    If both samples have the same distribution, the result exceeds KS with probability 1e-6. For a discrete distribution
+    the probability is smaller.
     """
     points = np.union1d(sample, other)
     shares = [np.searchsorted(np.sort(numbers), points, "right") / len(numbers) for numbers in (sample, other)]
@@ -121,7 +122,7 @@ def kolmogorov(sample: np.ndarray, other: np.ndarray) -> float:
 
 
 def crop_by_definition(random: np.random.Generator, recipe: ViewRecipe, height: int, width: int) -> tuple[int, ...]:
-    """Return y, x, height and width of a crop. SimCLR's RandomResizedCrop defines it; NumPy's generator draws it."""
+    """Draw a crop as SimCLR's RandomResizedCrop does, with NumPy's random numbers. Return y, x, height and width."""
     for _attempt in range(10):
         area = random.uniform(*recipe.crop_area) * height * width
         aspect = math.exp(random.uniform(*map(math.log, recipe.crop_aspect)))
@@ -153,8 +154,8 @@ def test_boxes_are_distributed_as_ten_draws_are(area, aspect, height, width):
 
 
 def test_area_is_uniform_and_aspect_log_uniform():
-    # These boxes always fit, so no attempt is rejected. At 1000 pixels, rounding to whole pixels changes the result for
-    # less than 0.1 % of the boxes.
+    # Boxes of at most 30 % of the area always fit into the image, so none is rejected. In an image of 1000x1000 pixels,
+    # rounding to whole pixels changes the result for less than 0.1 % of the boxes.
     recipe = replace(RECIPE, crop_area=(0.1, 0.3))
     y, x, h, w = draw(0, 0, IMAGES, recipe, 1000, 1000).box.T
     uniform = (np.arange(1_000_000) + 0.5) / 1_000_000
@@ -164,11 +165,15 @@ def test_area_is_uniform_and_aspect_log_uniform():
     assert kolmogorov(x / (1001 - w), uniform) < KS
 
 
-# The definition of a crop, computed for one view at a time
+# The crop, compared with its definition, which is computed for one view at a time
 
 
 def box_by_definition(index: int, view: int, recipe: Any, height: int, width: int) -> tuple[int, tuple[int, ...]]:
-    """Return the number of the first attempt that fits (10 if none does), and its box. Python numbers are used."""
+    """Compute a crop in plain Python numbers. Ten boxes are tried, and the first one that fits into the image is used.
+
+    Returns:
+        The number of the box that fits (from 0; 10 if none fits), and the crop (y, x, height, width).
+    """
     for attempt in range(10):
         u = [int(word >> 8) / 2**24 for word in draw_words(5, 3, [index], view, attempt)[0]]
         area = height * width * (recipe.crop_area[0] + (recipe.crop_area[1] - recipe.crop_area[0]) * u[0])
@@ -195,8 +200,8 @@ def test_the_first_attempt_that_fits_is_used_and_the_central_crop_if_none_does()
     ("aspect", "height", "width", "expected"),
     [
         ((0.5, 2.0), 32, 32, (0, 0, 32, 32)),  # the whole image
-        ((3.0, 4.0), 32, 32, (10, 0, 11, 32)),  # a box of this aspect is wide: 32 columns, 32 / 3 = 10.67 rows
-        ((0.25, 0.4), 32, 32, (0, 9, 32, 13)),  # a box of this aspect is high: 32 rows, 0.4 x 32 = 12.8 columns
+        ((3.0, 4.0), 32, 32, (10, 0, 11, 32)),  # width is 3 or 4 times height: 32 columns, 32 / 3 = 10.67 rows
+        ((0.25, 0.4), 32, 32, (0, 9, 32, 13)),  # width is at most 0.4 times height: 32 rows, 12.8 columns
         ((3 / 4, 4 / 3), 10, 40, (0, 13, 10, 13)),
         ((3 / 4, 4 / 3), 40, 10, (13, 0, 13, 10)),
         ((8.0, 9.0), 5, 2, (2, 0, 1, 2)),  # 0.25 rows, but a box has at least one pixel
@@ -219,11 +224,14 @@ def test_a_fixed_box_is_always_drawn():
     assert set(boxes[:, 0]) == set(boxes[:, 1]) == set(range(5))
 
 
-# Independence
+# Independence of the parameters
 
 
 def numbers(params: ViewParams) -> dict[str, np.ndarray]:
-    """Return every drawn quantity as a column. By definition, the columns are independent of each other."""
+    """Return every drawn quantity as a column. The columns must be independent of each other.
+
+    Only the last three are not: they are the places of three operations in one order.
+    """
     y, x, h, w = params.box.T
     columns = {name: getattr(params, name) for name in (*FACTORS, "flip", "grey", "blur_sigma")}
     columns |= {"area": h * w, "aspect": np.log(w / h), "y": y / (1001 - h), "x": x / (1001 - w)}
@@ -234,13 +242,16 @@ def numbers(params: ViewParams) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def wide() -> Callable[[int, int], ViewParams]:
-    """Return a function that draws both views of 20,000 large images. Every box fits, and every view has jitter."""
+    """Return a function that draws the parameters of both views of 20,000 images of 1000x1000 pixels.
+
+    In such images, every drawn crop box fits. The colours of every view are changed.
+    """
     recipe = replace(RECIPE, crop_area=(0.1, 0.3), jitter_probability=1)
     return lambda seed, epoch: draw(seed, epoch, IMAGES, recipe, 1000, 1000)
 
 
 def correlations(first: ViewParams, second: ViewParams) -> np.ndarray:
-    """Return the correlations between columns of `first` and of `second`, in standard deviations."""
+    """Return the correlation of each column of `first` with each column of `second`, in standard deviations."""
     one, other = (np.stack(list(numbers(params).values())) for params in (first, second))
     count = len(one)
     return np.corrcoef(one, other)[:count, count:] * math.sqrt(one.shape[1])
@@ -258,20 +269,20 @@ def test_views_images_epochs_and_seeds_are_independent(wide):
         "seeds that differ in the high word": (base, wide(2**32, 0)),
     }
     for name, (one, other) in pairs.items():
-        # There are 15 x 15 correlations. Each is beyond the bound with probability 6e-7, any of them with 1e-4. If two
-        # columns shared random words, their correlation would be 100 and more.
+        # Each of the 15 x 15 correlations exceeds the bound with probability 6e-7, so at least one of them does with
+        # probability 1e-4. If two columns used the same random bits, their correlation would be 100 or more.
         assert np.max(np.abs(correlations(one, other))) < FIVE_SIGMA, name
 
 
 def test_the_quantities_of_a_view_are_independent_of_each_other(wide):
     params = wide(0, 0)
     among = correlations(params, params)
-    slots = slice(len(among) - 3, len(among))  # these three are places in one permutation, so they are dependent
+    slots = slice(len(among) - 3, len(among))  # the three places in one order depend on each other
     among[slots, slots] = 0
     assert np.max(np.abs(among - np.diag(np.diag(among)))) < FIVE_SIGMA
 
 
-# What a view depends on
+# What the parameters of a view depend on
 
 
 @pytest.mark.parametrize("function", [draw, stock_draw], ids=["reference", "stock"])

@@ -1,7 +1,8 @@
-"""Tests the pixels of a view, as the reference makes them. They are compared with independent code.
+"""Tests the pixels of augmented images (views) that the NumPy reference makes, against those of other libraries.
 
-The independent code is Pillow and tf.image for the crop, colorsys and tf.image for the colours, and SciPy for the blur.
-With TensorFlow 2.15, tensorflow-addons also checks the blur. Other tests check properties of views.
+The crop is compared with Pillow and tf.image, the colours with colorsys and tf.image, and the blur with SciPy (with
+TensorFlow 2.15 also with tensorflow-addons). Further tests check properties, for example that a second flip undoes the
+first one.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def one_view(image: np.ndarray, size: int, **given: Any) -> np.ndarray:
 def test_crops_are_those_of_pillow(case):
     image, box, size = case
     expected = np.stack([pillow(image[..., c].astype(np.float32), box, size) for c in range(3)], axis=-1) / 255
-    # Pillow rounds to float32 after each of its two passes. A number below 256 is rounded by at most half an ulp
-    # (spacing of float32).
+    # Pillow resizes rows and columns in two passes, and rounds to float32 after each. A number below 256 is then wrong
+    # by at most half an ulp (the distance to the next float32). The test divides by 255.
     np.testing.assert_allclose(one_view(image, size, box=box), expected, rtol=0, atol=2 * ULP)
 
 
@@ -68,8 +69,8 @@ def test_crops_are_those_of_tensorflow(case):
     image, (y, x, h, w), size = case
     crop = tf.constant(image[y : y + h, x : x + w] / np.float32(255))
     expected = tf.image.resize(crop, (size, size), antialias=True)
-    # tf.image computes the positions of pixels in float32. For positions below 40, half an ulp is 16 times the ulp of
-    # 1. Rows and columns both have this error.
+    # tf.image computes the positions of pixels in float32. For positions from 32 to 40, half an ulp is 16 times the ulp
+    # of 1. The positions of rows and of columns have this error.
     np.testing.assert_allclose(one_view(image, size, box=(y, x, h, w)), expected, rtol=0, atol=40 * ULP)
 
 
@@ -88,7 +89,7 @@ def test_resizing_weights_are_a_partition(length, size):
 
 
 def by_colorsys(image: np.ndarray, factor: float, turn: float) -> np.ndarray:
-    """Change the saturation and the hue of an image pixel by pixel, with Python's colorsys."""
+    """Change the saturation and the hue of an image, pixel by pixel, with Python's module colorsys."""
     changed = np.empty_like(image)
     for place in np.ndindex(image.shape[:2]):
         hue, saturation, value = colorsys.rgb_to_hsv(*image[place])
@@ -107,7 +108,7 @@ def test_saturation_and_hue_are_those_of_colorsys(seed, factor, turn, hue_first)
     image = images_of(1, 6, 6, seed=seed)[0]
     order = [3, 2, 0, 1] if hue_first else [2, 3, 0, 1]
     actual = one_view(image, 6, saturation=factor, hue=turn, order=order)
-    # Hues are computed in sixths of a turn. So numbers are as large as 6, and they are rounded a dozen times.
+    # Hues are computed in sixths of a full circle. So numbers are as large as 6, and they are rounded a dozen times.
     np.testing.assert_allclose(actual, by_colorsys(image / 255, factor, turn), rtol=0, atol=100 * ULP64)
 
 
@@ -118,7 +119,7 @@ TF_IMAGE = {
     "brightness_shift": (
         tf.image.adjust_brightness,
         (-0.4, 0.0, 0.3),
-    ),  # brightness of tf.image adds a number, and so does brightness_shift
+    ),  # `adjust_brightness` adds a number to each pixel, and so does `brightness_shift`
 }
 
 
@@ -128,11 +129,11 @@ def test_colour_operations_are_those_of_tensorflow(name):
     for seed, value in enumerate(values):
         image = images_of(1, 9, 7, seed=seed)[0]
         crop = np.float32(one_view(image, 9))  # the crop, resized to a square
-        # These operations keep pixels within [0, 1], so they need no clip. The exception is saturation: tf.image limits
-        # S of HSV to 1, and the clip of a view has the same effect.
+        # Only the saturation needs a clip: tf.image limits S of HSV to 1, and clipping the pixels to [0, 1] has the
+        # same effect. The other operations are compared without a clip.
         actual = one_view(image, 9, **{name: value}, clip=name == "saturation")
-        # tf.image's HSV rounds a dozen times in float32. Its hues are in sixths of a turn, so numbers are as large as
-        # 6.
+        # tf.image's conversion to HSV rounds a dozen times in float32. Its hues are in sixths of a full circle, so
+        # numbers are as large as 6.
         np.testing.assert_allclose(actual, adjust(crop, value), rtol=0, atol=24 * ULP)
 
 
@@ -223,14 +224,14 @@ def test_blurring_is_left_out_on_demand():
         assert np.max(np.abs(np.asarray(views(image[None], params, 32)) - unblurred)) > 0.1
 
 
-# Properties
+# Properties of views
 
 
 @pytest.mark.parametrize("clip", [True, False])
 def test_neutral_parameters_are_the_identity(clip):
     images = images_of(2, 20, 20)
     views = make_views(images, params_of(4, box=whole(images), clip=clip), 20)
-    # The contrast subtracts the mean and adds it again. Both steps may round.
+    # The contrast subtracts the mean and adds it again. The subtraction and the addition may both round.
     np.testing.assert_allclose(views, np.concatenate([images, images]) / 255, rtol=0, atol=2 * ULP64)
 
 
@@ -248,7 +249,7 @@ def test_rows_are_all_first_views_and_then_all_second_ones():
 def test_flipping_mirrors_the_view_and_twice_is_the_identity(case):
     image, box, size = case
     view, flipped = one_view(image, size, box=box), one_view(image, size, box=box, flip=True)
-    # The mean of a mirrored channel may be rounded in another way.
+    # The mean of a mirrored channel may have another rounding error, because NumPy adds its pixels in another order.
     np.testing.assert_allclose(flipped, view[:, ::-1], rtol=0, atol=4 * ULP64)
     np.testing.assert_allclose(one_view(flipped, size, flip=True), view, rtol=0, atol=8 * ULP64)
 
@@ -304,7 +305,7 @@ def test_whole_views_are_those_of_pillow_colorsys_and_scipy():
     for row in range(24):
         own = ViewParams(*(field[row] for field in params))
         expected = view_by_other_libraries(images[row % 12], own, 24)
-        # Pillow rounds twice to float32. The colour factors of the view amplify these errors.
+        # Pillow rounds twice to float32. The colour operations of the view amplify these two errors.
         allowed = 2 * ULP * amplification(params)[row]
         np.testing.assert_allclose(views[row], expected, rtol=0, atol=allowed)
 

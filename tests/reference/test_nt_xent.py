@@ -1,10 +1,11 @@
-"""Tests the float64 reference of NT-Xent, the loss of SimCLR.
+"""Tests the float64 code (reference) of NT-Xent, the loss of SimCLR.
 
-It is compared with the loops of the paper, with finite differences, and with exact results.
+The losses and gradients are compared with the loops of the paper, with finite differences, and with exact results.
 
-z has 2N rows of d numbers, and u_i is row i divided by its length. s_ij is the similarity u_i u_j / tau. The positive
-of a row is the other view of its image. P_ij is the weight of candidate j in the loss of row i. A cotangent is the
-weight of each loss in the sum that is differentiated.
+Words and symbols: z has 2N rows of d numbers, one for each of the two views of N images. u_i is row i of z, divided by
+its length. s_ij is the product u_i . u_j, divided by the temperature tau. The positive of a row is the other view of
+its image. Its candidates are all other rows. P_ij is the weight of candidate j in the loss of row i. A gradient
+is that of a weighted sum of the losses. These weights, one for each loss, are called cotangents.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ TEMPERATURES = (0.005, 0.05, 0.5, 10.0)
 
 
 def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) -> np.ndarray:
-    """Return z (2N, d). The lengths of its rows differ much, and positives are similar, as after training.
+    """Return z (2N, d). Its rows have very different lengths. The two views of an image are similar, as after training.
 
     Args:
         pairs: N.
         width: d.
-        crowd: how far apart the rows are, as |u_i - u_j|^2. If this is about the temperature, all candidates have
-            similar weights.
+        crowd: the distance |u_i - u_j|^2 between rows. If it is about as large as the temperature, all candidates have
+            similar weights. By default, the rows have random directions.
+        seed: of the random numbers.
     """
     draw = np.random.default_rng(seed)
     first = draw.normal(size=(pairs, width)) / width**0.5
@@ -40,9 +42,10 @@ def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) ->
 
 
 def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
-    """Compute Algorithm 1 of the paper, loop by loop.
+    """Compute the loss of each row with the loops of Algorithm 1 of the paper.
 
-    In the paper, image k (from 1) has the rows 2k-1 and 2k. In this package it has the rows k-1 and N+k-1 (from 0).
+    In the paper, image k has the rows 2k-1 and 2k, both counted from 1. In this package, it has the rows k-1 and N+k-1,
+    counted from 0.
     """
     pairs = len(z) // 2
     paper = [z[k // 2 + (k % 2) * pairs] for k in range(2 * pairs)]  # in the order of the paper, image by image
@@ -65,14 +68,14 @@ def algorithm_1(z: np.ndarray, temperature: float) -> list[float]:
 def test_is_algorithm_1_of_the_paper(pairs, width, temperature):
     z = projections(pairs, width)
     loss, expected = reference.nt_xent(z, temperature), algorithm_1(z, temperature)
-    # Both results have rounding errors. Therefore the scale is doubled.
+    # Both results have rounding errors. Therefore the bound is twice as large.
     assert_close(loss, expected, None, dtype="float64", scale=2 * compute_loss_scale(temperature))
 
 
 def central_difference(function, x: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return the derivative of `function` to each element of x, from its values at distances h and 2h on both sides.
+    """Return the derivative of `function` to each element of x, from its values at x - 2h, x - h, x + h and x + 2h.
 
-    The error is of order h^4.
+    `step` has h for each element. The error is of order h^4.
     """
     slope = np.empty_like(x)
     for index in np.ndindex(x.shape):
@@ -91,9 +94,9 @@ def test_gradient_is_the_central_difference_under_a_random_cotangent(pairs, widt
     z = projections(pairs, width, crowd=temperature if crowded else np.inf)
     cotangent = np.random.default_rng(1).normal(size=2 * pairs)
     length = np.linalg.norm(z, axis=1, keepdims=True)
-    # The loss varies over distances of tau |z|, or of |z| if tau is above 1 (`reach`). Let the step be in this unit.
-    # Then the truncation error is step^4, and the rounding error of the losses (eps) gives eps (1 + 1/tau) / step. A
-    # step of eps^(1/5) balances the two: both are then of order eps^(4/5).
+    # To change the loss, a row must move by about tau |z|, or |z| if tau is above 1 (`reach`). Let h be the step in
+    # units of `reach`. The finite differences have an error of order h^4. The rounding errors of the losses add an
+    # error of eps (1 + 1/tau) / h. With h = eps^(1/5), both errors are of order eps^(4/5).
     reach = min(temperature, 1.0) * length
     step = np.broadcast_to(EPS64**0.2 * reach, z.shape)
     slope = central_difference(lambda x: float(cotangent @ reference.nt_xent(x, temperature)), z, step)
@@ -108,8 +111,8 @@ def test_gradient_is_the_central_difference_under_a_random_cotangent(pairs, widt
 def test_temperature_gradient_is_the_central_difference_under_a_random_cotangent(pairs, crowded, temperature):
     z = projections(pairs, 5, crowd=temperature if crowded else np.inf)
     cotangent = np.random.default_rng(2).normal(size=2 * pairs)
-    # For the derivative to tau, the same holds with another reach. If tau is small, s changes by 1 over a distance of
-    # tau^2. If tau is large, the loss varies over distances of tau.
+    # The step is chosen as in the test above, but with another `reach`. If tau is small, a change of tau by tau^2
+    # changes s by about 1. If tau is large, tau must change by about tau to change the loss.
     reach = temperature * min(temperature, 1.0)
     step = np.array(EPS64**0.2 * reach)
     slope = central_difference(
@@ -141,16 +144,16 @@ def test_one_pair_gives_0(temperature):
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_two_orthogonal_pairs(temperature):
-    """Test two images. The two views of each image have the same direction, and the images are orthogonal.
+    """Test two images. The two views of an image have the same direction. Views of different images are orthogonal.
 
-    The loss is log(1 + 2 exp(-1/tau)), and dz is orthogonal to u.
+    Each loss is log(1 + 2 exp(-1/tau)). Each row of the gradient dz is orthogonal to the same row of u.
     """
     z = np.array([[2.0, 0.0], [0.0, 5.0], [3.0, 0.0], [0.0, 7.0]])
     other = math.exp(-1 / temperature)
     loss, expected = reference.nt_xent(z, temperature), np.full(4, math.log1p(2 * other))
     assert_close(loss, expected, None, dtype="float64", scale=compute_loss_scale(temperature))
-    # du_i is the gradient to u_i. Two rows j are orthogonal to u_i. The part of du_i that is orthogonal to u_i is 1/tau
-    # times the sum of the weights P_ij + P_ji of these two rows.
+    # du_i is the gradient to u_i. Two rows u_j are orthogonal to u_i: the views of the other image. The part of du_i
+    # that is orthogonal to u_i is 1/tau times the sum of the weights P_ij + P_ji of these two rows.
     across = 2 * 2 * other / (1 + 2 * other) / temperature
     expected = across * np.array([[0, 1 / 2], [1 / 5, 0], [0, 1 / 3], [1 / 7, 0]])
     np.testing.assert_allclose(
@@ -167,7 +170,7 @@ def test_the_rows_of_all_replicas_are_the_whole(pairs, own):
     for first in range(0, pairs, own):
         rows = np.r_[first : first + own, pairs + first : pairs + first + own]
         np.testing.assert_array_equal(reference.list_own_rows(2 * pairs, first, own), rows)
-        # NumPy may sum a matrix product in another order if it has fewer rows.
+        # With fewer rows, NumPy may add the terms of a matrix product in another order.
         np.testing.assert_allclose(
             reference.nt_xent_rows(z, first, own, temperature), loss[rows], rtol=1e-13, atol=1e-13
         )
@@ -182,8 +185,9 @@ def test_positive_is_the_other_view():
 
 
 def test_top1_counts_the_strictly_most_similar_positive():
-    # Rows 0 and 3 are positives and most similar to each other. Row 1 has the same direction as its positive, row 4.
-    # But row 2, whose positive is row 5, has this direction too. So for row 1, rows 4 and 2 tie, and a tie is a miss.
+    # Rows 0 and 3 are views of one image, and most similar to each other. Rows 1 and 4 are views of one image and have
+    # the same direction. Row 2 has this direction too, but shows another image (that of row 5). So for row 1, rows 4
+    # and 2 are equally similar. Such a tie counts as wrong.
     z = np.array([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 2, 0, 0], [9, 1, 0, 0], [0, 3, 0, 0], [0, 0, 1, 0]])
     np.testing.assert_array_equal(reference.contrastive_top1(z), [True, False, False, True, False, False])
     np.testing.assert_array_equal(reference.contrastive_top1(np.eye(2)), [True, True])

@@ -1,4 +1,4 @@
-"""A fixture for all tests of run folders: an open run folder."""
+"""A fixture for the tests in this folder: the open folder of a training run."""
 
 from __future__ import annotations
 

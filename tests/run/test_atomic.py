@@ -1,4 +1,4 @@
-"""Tests a JSON file of a run that cannot be used: the error message must be one sentence."""
+"""Tests that a damaged JSON file in the folder of a training run gives an error message of one sentence."""
 
 from __future__ import annotations
 

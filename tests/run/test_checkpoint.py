@@ -1,6 +1,6 @@
-"""Tests checkpoints: what a restored state contains, and which checkpoints are kept.
+"""Tests checkpoints, the files in which training saves its state: writing, reading, and deleting old ones.
 
-Also tests what remains after damage, a full disk or SIGKILL.
+Also tests which checkpoints can still be used after damage to a file, a full disk or SIGKILL.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.permissions import obey_permissions
 
 
 def state(step: int, size: int = 40) -> dict[str, np.ndarray]:
-    """Return a state that depends on the step: weights (size,), a counter () and a text ()."""
+    """Return a made-up state of training after `step` steps: weights (size,), a counter () and a text ()."""
     weights = np.random.default_rng(step).normal(size=size).astype(np.float32)
     return {"encoder/kernel": weights, "count": np.array(step, np.int64), "scheme": np.array("cosine")}
 
@@ -35,7 +35,7 @@ def names(folder: Path) -> list[str]:
 
 
 def same(found: dict[str, np.ndarray], saved: dict[str, np.ndarray]) -> bool:
-    """Return whether two states have the same names in the same order, and equal dtypes, shapes and bits."""
+    """Return whether two states have equal names, in equal order, and equal dtypes, shapes and bits."""
     return list(found) == list(saved) and all(
         found[name].dtype == saved[name].dtype
         and found[name].shape == saved[name].shape
@@ -121,7 +121,7 @@ def test_steps_are_ordered_as_numbers(tmp_path):
 
 def test_a_save_behind_a_damaged_checkpoint_keeps_itself_and_renames_the_damaged_one(tmp_path, capsys):
     save(tmp_path, 1, state(1), {}, keep=2)
-    for number in ("", "-2"):  # the second damaged file must not overwrite the first
+    for number in ("", "-2"):  # the second damaged file must not replace the first one
         damaged = save(tmp_path, 9, state(9), {}, keep=2)
         content = damaged.read_bytes()[:-30]
         damaged.write_bytes(content)
@@ -174,7 +174,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(two, capsys):
 
 
 def test_an_array_that_reads_short_is_noticed_though_its_checksum_is_right(tmp_path):
-    """Test an array whose header states too few numbers, so that the rest would not be read."""
+    """Test an array with a wrong header. It states too few numbers, so NumPy would read only a part of the array."""
     path = save(tmp_path, 1, state(1), {}, keep=1)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -307,7 +307,7 @@ def test_a_renamed_checkpoint_is_not_taken_for_another_step(two, capsys):
 
 
 class _Trap:
-    """An object whose pickle creates a folder when it is loaded."""
+    """An object that creates a folder when it is loaded from a pickle. The folder shows that the pickle was loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -389,9 +389,9 @@ while True:
 
 
 def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
-    """Kill a process that only saves checkpoints. A kill may lose the save in progress, but no earlier checkpoint."""
+    """Kill a process that saves one checkpoint after another. Only the checkpoint that it is writing may be lost."""
     drawn, reached, kills, kept = random.Random(0), 0, 0, 2
-    while kills < 5 or (reached == 0 and kills < 50):  # the first save may be slow, so five kills may precede it
+    while kills < 5 or (reached == 0 and kills < 50):  # more kills if all came before the first save
         kills += 1
         command = [sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(checkpoint.__file__).parents[1]) as child:
@@ -411,15 +411,15 @@ def test_killed_at_any_moment_the_newest_whole_checkpoint_is_there(tmp_path):
         whole = [path for path in tmp_path.iterdir() if path.suffix == ".npz"]
         assert len(whole) <= kept + 1 and all(
             load(path) for path in whole
-        )  # a kill between a save and the deletion of the oldest leaves one more
+        )  # one more than `kept` remains if the kill comes after a save, but before the oldest is deleted
         kept = max(2, len(whole))
     assert reached > 0
 
 
 def test_a_checkpoint_that_is_pruned_while_it_is_read_is_looked_for_again(two, monkeypatch, capsys):
-    """Test an evaluation while training saves new checkpoints and deletes (prunes) old ones.
+    """Test reading the newest checkpoint while training saves new checkpoints and deletes (prunes) old ones.
 
-    The checkpoint that the evaluation is about to read is deleted, but there is a newer one.
+    The checkpoint is deleted just before it is read, but there is a newer one by then.
     """
     read = checkpoint.load
 
@@ -441,7 +441,10 @@ def test_a_checkpoint_that_is_a_broken_link_is_told(two):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
-    """Test a compressed array that unpacks to more than the size of the file. Real checkpoints compress nothing."""
+    """Test a checkpoint with a compressed array. It must be refused, because checkpoints are never compressed.
+
+    A small compressed file could fill the memory when it is unpacked.
+    """
     path = save(tmp_path, 1, state(1), {}, keep=1)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.npy", bytes(2**24))

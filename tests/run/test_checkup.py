@@ -1,4 +1,4 @@
-"""Tests the check-up in a run folder: its measures and verdicts (warnings) are read as they were written."""
+"""Tests reading and writing of checkup.json: measures of the encoder during training, and warnings (verdicts)."""
 
 from __future__ import annotations
 

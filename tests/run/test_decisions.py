@@ -1,4 +1,4 @@
-"""Tests budget.json, the file with the decisions of a run that has a time budget."""
+"""Tests budget.json, in which training with a time limit (--budget) records how many steps it decided to make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests what a run records about its environment: versions, processor, commit, peak memory."""
+"""Tests environment.json, in which training records versions, the processor, the git commit and the peak memory."""
 
 from __future__ import annotations
 
@@ -94,7 +94,10 @@ def test_a_package_that_is_not_installed_has_no_version():
 
 
 def test_the_peak_of_memory_is_this_processs_own() -> None:
-    """Test a small process that a process with 300 MB more has started. Its peak must not include its parent's peak."""
+    """Test the peak memory of a small process that is started by this process, which holds 300 MB more.
+
+    The memory of the parent must not count.
+    """
     held = np.ones(300 * 2**20 // 8)
     script = "from lowlevel_simclr.run import environment; print(environment.measure_peak_resident())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

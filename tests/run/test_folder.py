@@ -1,4 +1,4 @@
-"""Tests run folders: which run a folder has, when the run may resume, and that only one process trains in it."""
+"""Tests the folder of a training run: when training may resume in it, and that only one process may use it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.open_runs import CONFIG, compare_temperature
 ROOT = Path(__file__).parents[2]
 
 
-# The run in a folder
+# Which run a folder has
 
 
 def test_a_folder_that_is_not_there_begins_a_run(tmp_path):
@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_before_work_begins(tmp_path, monkeypatch):
         assert not run.resumed
 
 
-# Two processes at the same time
+# Two processes that want to train in one folder
 
 HOLDS_FOR_EVER = """
 import sys, time

@@ -1,4 +1,4 @@
-"""Tests what a run folder stores about training: configuration, metrics and evaluation."""
+"""Tests reading and writing of a run's results: config.json, metrics.jsonl and evaluation.json."""
 
 from __future__ import annotations
 

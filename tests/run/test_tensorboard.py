@@ -1,4 +1,4 @@
-"""Tests the event files for TensorBoard: they must have every number once, also after the run was resumed."""
+"""Tests the files that training writes for TensorBoard: each number appears once, even if training was resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.open_runs import CONFIG, compare_temperature, make_row
 
 
 def read_events(run_folder: Path) -> list:
-    """Return all events of a run. The files are read in the order of their names."""
+    """Return all TensorBoard events of a run. Its event files are read in the order of their names."""
     import tensorflow as tf
 
     files = sorted(str(path) for path in (run_folder / "tensorboard").iterdir())
@@ -38,7 +38,7 @@ def test_every_number_of_a_row_becomes_a_scalar_of_its_step(run):
 
 
 def test_the_settings_and_a_picture_are_shown(run, tmp_path):
-    """Read the files with TensorBoard's own reader, and with the reader of its page of settings (HParams)."""
+    """Read the files with TensorBoard's own code, including the code of its page of hyperparameters (HParams)."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     metadata = pytest.importorskip("tensorboard.plugins.hparams.metadata")
     path = tmp_path / "views.png"

@@ -1,4 +1,4 @@
-"""Tests files of a run with wrong content: the error must be one sentence, and no other exception may occur."""
+"""Tests files of a training run that have wrong content: each must give a one-sentence error, not a traceback."""
 
 from __future__ import annotations
 

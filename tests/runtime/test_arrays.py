@@ -1,4 +1,4 @@
-"""Tests that stored arrays are read as they were saved, and that their sizes are checked before they are unpacked."""
+"""Tests reading NumPy arrays from .npz files: values are unchanged, and sizes are checked before decompression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the thread pool that divides NumPy's work on the rows of an array into blocks."""
+"""Tests a thread pool that divides the rows of an array into blocks, on which several threads run NumPy code."""
 
 from __future__ import annotations
 

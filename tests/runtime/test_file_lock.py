@@ -1,4 +1,4 @@
-"""Tests the lock on a file: it excludes other processes, and the file stays readable, on Linux and imitated Windows."""
+"""Tests locking a file: no other process can lock it, but all can still read it. Linux and an imitated Windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests that only regular files of a reasonable size are read, and that a file is written completely or not at all."""
+"""Tests reading and writing of files.
+
+Only regular files up to a size limit may be read. A file must be written completely or not at all.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_socket_and_a_folder_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # for a relative path, because the path of a socket must be short
+    monkeypatch.chdir(tmp_path)  # allows a relative path for the socket, whose path must be short
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind("file")
         with pytest.raises(OSError, match="No such device or address|it is a socket"):
@@ -53,7 +56,7 @@ def test_a_sparse_file_is_refused_by_its_size(tmp_path: Path) -> None:
 
 
 def test_a_file_that_holds_more_than_it_says_is_refused() -> None:
-    """Test a file in /proc. Its size, as the file system states it, is 0, but it has content."""
+    """Test a file in /proc. The file system states that its size is 0, but it has content."""
     path = Path("/proc/self/status")
     if not path.exists():
         pytest.skip("this system has no /proc")

@@ -1,4 +1,4 @@
-"""Tests the message about a GPU that TensorFlow does not use: the signs of a GPU, and one sentence for each reason."""
+"""Tests how the package detects an NVIDIA GPU, and the message that says why TensorFlow does not use it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_device_file_or_the_program_of_the_driver_is_a_sign_of_a_gpu(
     (tmp_path / "nvidia-smi").unlink()
     (tmp_path / "nvidia0").touch()
     assert gpu_problem.has_nvidia_gpu()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # a user hides the GPUs like this
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # with this setting, a user hides the GPUs
     assert not gpu_problem.has_nvidia_gpu()
 
 

@@ -1,4 +1,4 @@
-"""Tests how the program finds out how much memory is free: the system or a container reports it."""
+"""Tests how the program finds out how much memory is free: from Linux, or from the limit of a container."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Tests that the package turns oneDNN (fast CPU kernels) on before TensorFlow is loaded.
+"""Tests that importing the package turns on oneDNN, the library of fast CPU kernels that TensorFlow contains.
 
-If TensorFlow was loaded first and does not use oneDNN, the package must warn.
+This works only before TensorFlow is imported. If TensorFlow was imported before and does not use oneDNN, the package
+must print a warning.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def test_importing_this_package_first_is_silent() -> None:
 
 @pytest.mark.skipif(
     not onednn_comes_late(LOADED, {}, Path("/proc/cpuinfo").read_text().split()),
-    reason="TensorFlow uses oneDNN by default here",
+    reason="TensorFlow uses oneDNN by default on this processor",
 )
 def test_importing_tensorflow_first_is_told_on_a_processor_that_needs_to_be_asked() -> None:
     assert f"import lowlevel_simclr first, or set {ONEDNN}=1" in output_of(WARNINGS.format(first="import tensorflow"))

@@ -1,4 +1,7 @@
-"""Tests which ops `--ops auto` chooses on a platform, and the error if a platform's library is missing."""
+"""Tests which ops `--ops auto` chooses: the compiled C++ library (native), or TensorFlow's own ops (stock).
+
+Also tests the error if the library is missing on a platform that should have it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from lowlevel_simclr.training import messages, plan, workers
 def move(
     monkeypatch: pytest.MonkeyPatch, system: str, machine: str, library: Path = platform_ops.LIBRARY
 ) -> pytest.MonkeyPatch:
-    """Make this process behave as on another platform."""
+    """Make this process believe that it runs on another platform."""
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(platform_ops, "LIBRARY", library)
@@ -31,7 +34,7 @@ def move(
     ("system", "machine", "there", "ops", "words"),
     [
         ("linux", "x86_64", True, "native", "Linux on x86_64"),
-        ("linux", "x86_64", False, "native", "Linux on x86_64"),  # see the next test: the missing library is an error
+        ("linux", "x86_64", False, "native", "Linux on x86_64"),  # without the library, they raise an error
         ("linux", "aarch64", True, "native", "Linux on aarch64"),
         ("linux", "aarch64", False, "stock", "Linux on aarch64"),
         ("darwin", "arm64", False, "stock", "macOS on arm64"),
@@ -41,7 +44,7 @@ def move(
             True,
             "stock",
             "macOS on x86_64",
-        ),  # a Mac can have the library, for example in a folder that it shares with Linux
+        ),  # a Mac can have the file of Linux's library, for example in a folder that it shares with a Linux machine
         ("win32", "AMD64", True, "stock", "Windows on AMD64"),
     ],
 )

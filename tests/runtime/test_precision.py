@@ -1,4 +1,4 @@
-"""Tests the choice of the number type for training: the device must compute it fast."""
+"""Tests which number type (float32, bfloat16, float16) training uses: the fastest one of the CPU or GPU."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_fast_precision_of_a_gpu(
         ("AuthenticAMD", "avx512f avx512_bf16 avx512_fp16", "bfloat16"),
         ("GenuineIntel", "avx512f avx512_bf16", "bfloat16"),  # Cooper Lake, before AMX
         ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16 amx_bf16 amx_tile", "bfloat16"),
-        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16", "float32"),  # with AMX, which a virtual machine hides
+        ("GenuineIntel", "avx512f avx512_bf16 avx512_fp16", "float32"),  # has AMX, but the virtual machine hides it
     ],
 )
 def test_the_fast_precision_of_a_processor(

@@ -1,4 +1,4 @@
-"""Tests how progress is shown: as a bar on a terminal, as lines elsewhere, and not at all for short work."""
+"""Tests how the package shows progress: a bar on a terminal, lines in a log file, and nothing if the work is short."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowlevel_simclr.runtime.progress_bar import ProgressLines, open_bar, start_
 
 
 class Clock:
-    """An imitation of a clock. Only the test changes its time."""
+    """An imitation of a clock. Its time changes only when a test calls `wait`."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -28,7 +28,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return a clock that moves only when a test moves it."""
+    """Return the imitated clock, which replaces Python's clock during a test."""
     return Clock(monkeypatch)
 
 

@@ -1,4 +1,4 @@
-"""Tests that a signal ends a program within seconds, with one sentence and the exit code of the signal."""
+"""Tests that SIGINT, SIGTERM and SIGHUP end a program within seconds, with one sentence and the signal's exit code."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 10.0  # seconds; programs promise five, but the machine may be busy
-# Code that calls a C function which no signal interrupts. The function locks a mutex a second time and waits for ever.
+LIMIT = 10.0  # seconds; a program should end within five seconds, but the machine may be busy
+# Code that calls a C function which no signal interrupts: it locks a mutex that is already locked, and waits for ever.
 C_CALL = """
 lib, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
 begin()
@@ -23,12 +23,12 @@ lib.pthread_mutex_lock(mutex)
 
 
 def start(body: str) -> subprocess.Popen[str]:
-    """Start a program that runs a block of code with this package's signal handling. Wait until it calls `begin`."""
+    """Start a program that runs `body` with this package's signal handling. Wait until `body` calls `begin`."""
     text = f"""
         import ctypes, signal, sys, threading, time
         from lowlevel_simclr.runtime.signals import *
         from lowlevel_simclr.runtime import signals
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background ignores SIGINT
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         def begin():
             print("begun", flush=True)
@@ -53,7 +53,7 @@ def start(body: str) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> tuple[str, str, float]:
-    """Return the rest of the process's output, and the seconds until the process ends."""
+    """Wait for the end of a process. Return the rest of its output, and the number of seconds that this took."""
     started = time.monotonic()
     out, err = process.communicate(timeout=60)
     return out, err, time.monotonic() - started

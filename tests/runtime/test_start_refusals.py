@@ -1,4 +1,4 @@
-"""Tests that a program ends before it imports TensorFlow, if TensorFlow could not start."""
+"""Tests that a program ends with an error message, before it imports TensorFlow, if TensorFlow could not start."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests that TensorFlow's start-up lines are hidden, and that all other lines on standard error are shown.
+"""Tests that the log lines which TensorFlow prints when it starts are hidden, and all others are shown.
 
-After a crash, the hidden lines must be shown too.
+If the program crashes, the hidden lines must be shown too.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def test_a_warning_is_kept_where_the_user_asked_for_warnings() -> None:
 
 
 def errors_of(block: str, level: str | None = None, wanted: int = 0) -> list[str]:
-    """Run a block of Python in a new process that hides start-up lines. Return what it writes to standard error."""
+    """Run Python code in a new process that hides start-up lines. Return the lines that it writes to standard error."""
     program = (
         "import os, sys\n"
         "from lowlevel_simclr.runtime.start_up_lines import hide_start_up_lines\n"

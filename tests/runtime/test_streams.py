@@ -1,4 +1,7 @@
-"""Tests that a program completes its work if its output cannot be written: a full disk, or closed streams."""
+"""Tests programs whose printed output cannot be written: because a disk is full, or standard output is closed.
+
+A program must still complete its work. It must stop if it prints into a pipe whose reader has ended.
+"""
 
 from __future__ import annotations
 
@@ -52,10 +55,9 @@ def test_a_full_disk_behind_standard_output_is_told(tmp_path: Path) -> None:
 
 
 def test_closed_streams_leave_the_files_of_the_program_alone(tmp_path: Path) -> None:
-    """Test a program that starts with closed streams. They must be replaced by /dev/null.
+    """Test a program that starts with closed standard output. The program must open /dev/null in its place.
 
-    Otherwise the first file that the program opens would get the number of a stream, and the output would be written
-    into that file.
+    Otherwise the next file that the program opens gets the number of standard output, and the program prints into it.
     """
     (tmp_path / "closed.py").write_text(
         "import os, sys\n"

@@ -1,6 +1,7 @@
-"""Tests the use of TensorFlow's XLA through functions that are not public.
+"""Tests whether the package notices that it cannot use TensorFlow's compiler XLA.
 
-A TensorFlow may lack these functions or may have changed them. Then a message must say so in one sentence.
+The package calls private functions of TensorFlow. A release of TensorFlow may lack them or may have changed them. Then
+the package must say so in one sentence.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from lowlevel_simclr.runtime import xla
 
 @pytest.fixture()
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget the cached answer whether XLA can call the library. Pretend that the library knows this XLA."""
+    """Forget the stored answer to "Can XLA call the native library?". Pretend that the library accepts this XLA."""
     monkeypatch.setattr(_library, "read_xla_refusal", lambda: "")
     _route.find_route_problem.cache_clear()
     yield
@@ -45,7 +46,7 @@ def test_eager_code_is_not_inside_xla() -> None:
 
 
 def test_a_tensorflow_that_cannot_compile_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a TensorFlow without XLA's compiler. The error is the one that TensorFlow 2.15 for macOS raises."""
+    """Test a TensorFlow without XLA. The test raises the same error as TensorFlow 2.15 for macOS."""
 
     def refuse(compute: object, jit_compile: bool) -> Callable[[tf.Tensor], tf.Tensor]:
         def call(number: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Tests that the stock ops (those built from TensorFlow's own) draw the same view parameters as the reference."""
+"""Tests the random parameters of image augmentation: TensorFlow's ops (stock) must draw the same ones as NumPy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests that views of the stock ops (those built from TensorFlow's own) agree with the reference.
+"""Tests image augmentation in TensorFlow's own ops (stock): the augmented images (views) must equal those of NumPy.
 
-They may differ by the rounding errors of float32.
+They may differ from the NumPy reference by rounding errors of float32.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def scaled_views(images: tf.Tensor, params: ViewParams) -> tf.Tensor:
 
 @pytest.fixture(scope="module")
 def in_mode() -> Callable[[str], Callable[..., tf.Tensor]]:
-    """Return a function that runs `scaled_views` on images (N, 41, 36, 3) in a given mode.
+    """Return a function: given the name of a mode, it returns `scaled_views` for images (N, 41, 36, 3) in this mode.
 
-    The mode is eager, a graph that does not know N, or XLA with known N.
+    The modes are eager, a graph that does not know N, and XLA with known N.
     """
     return build_modes(scaled_views, 41, 36, 30).__getitem__
 
@@ -102,7 +102,7 @@ def test_stock_takes_images_of_other_types(dtype):
     params = params_of(4, box=boxes_in(np.random.default_rng(0), 4, 12, 12))
     expected = make_views(images, params, 16)
     assert_stock_is_close(stock_views(images, params, 16), expected, params)
-    allowed = 2.0**-10 if dtype == "float16" else 1e-6  # for float16: two roundings of pixels below 1
+    allowed = 2.0**-10 if dtype == "float16" else 1e-6  # float16 rounds a pixel (at most 1) twice
     eight_bit = make_views(images_of(2, 12, 12), params, 16)
     np.testing.assert_allclose(expected, eight_bit, rtol=0, atol=allowed)
 
@@ -149,5 +149,8 @@ print(made.shape)
 
 
 def test_views_of_one_image_do_not_corrupt_the_memory() -> None:
-    """Test one image. In TensorFlow 2.21 with oneDNN, a matrix product that broadcasts a batch of 1 corrupts memory."""
+    """Test a batch of one image.
+
+    In TensorFlow 2.21 with oneDNN, a matrix product that broadcasts a batch of 1 corrupts the memory.
+    """
     assert output_of(ONE_IMAGE, TF_ENABLE_ONEDNN_OPTS="1") == "(2, 18, 18, 3)"

@@ -1,4 +1,4 @@
-"""Tests the random generator Philox in stock TensorFlow: it gives the same words as in NumPy, bit for bit."""
+"""Tests the random number generator Philox in TensorFlow's own ops: its random bits must equal those of NumPy."""
 
 from __future__ import annotations
 

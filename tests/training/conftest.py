@@ -1,4 +1,4 @@
-"""Fixtures of the training tests: small runs, and a GPU that is only pretended."""
+"""Fixtures for the tests of training: one makes runs small, the other one pretends that the machine has a GPU."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the program plan a run as if this machine had a GPU."""
+    """Make the program choose the settings of a run as if this machine had a GPU."""
     pretend_gpu(monkeypatch)

@@ -1,4 +1,4 @@
-"""Tests work that a thread does in the background of training: its order, its end, and its errors."""
+"""Tests the background thread of training: it does its tasks in order, finishes all of them, and reports errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_work_is_done_in_order_by_the_end_of_the_block() -> None:
     done: list[int] = []
 
     def work(place: int) -> None:
-        time.sleep(0.002 * (20 - place) / 20)  # the work that is given first takes longest
+        time.sleep(0.002 * (20 - place) / 20)  # the first task takes the longest time, the last one the shortest
         done.append(place)
 
     with BackgroundWorker() as beside:

@@ -1,6 +1,6 @@
-"""Tests the course of a run with a time budget, on a made-up clock.
+"""Tests how training with a time limit (--budget) chooses its number of steps, on an imitated clock.
 
-The course divides the training into segments: series of steps whose views have the same size.
+The class `BudgetCourse` divides a run into segments. A segment is a series of steps whose views (images) have one size.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ PER_CALL = 8
 
 
 class Machine:
-    """An imitation of a machine with a clock. Another program can slow its steps down."""
+    """An imitation of a machine with a clock. Its steps can become slower, as if another program ran too."""
 
     def __init__(self, folder: Path, slowdown: Callable[[float], float] = lambda now: 1.0) -> None:
-        """Start the program. A step that starts at time `now` takes `slowdown(now)` times as long as usual."""
+        """Set the clock to 0. A step that starts at time `now` takes `slowdown(now)` times as long as usual."""
         self.now, self.slowdown, self.written = 0.0, slowdown, [0]
         model = SimpleNamespace(image_size=24)
         self.plan: Any = SimpleNamespace(
@@ -43,7 +43,7 @@ class Machine:
         self.run: Any = SimpleNamespace(folder=folder, write_steps=self.written.append)
 
     def train(self, first: int = 0, stop: int | None = None) -> list[Segment]:
-        """Train from step `first` to the end, or to `stop`. Return the segments that the course gave."""
+        """Train from step `first` to the last step, or to step `stop`. Return the segments that were chosen."""
         started = self.now
         self.now += STARTS
         course = BudgetCourse(self.plan, self.run, first, started, lambda: self.now)
@@ -67,7 +67,7 @@ class Machine:
 
 
 def check_whole(segments: list[Segment]) -> None:
-    """Check that the segments cover the whole training without a gap, and that the views grow."""
+    """Check that the segments cover the whole training without a gap, and that the views never become smaller."""
     assert segments[0].from_share == 0 and segments[-1].to_share == 1
     for before, after in zip(segments, segments[1:]):
         assert (before.last, before.to_share) == (after.first, after.from_share) and before.side <= after.side

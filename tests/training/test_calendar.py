@@ -1,7 +1,7 @@
-"""Tests the calendar of a run: after which steps it returns to Python.
+"""Tests the class `Calendar`, which decides how many training steps run in each call of TensorFlow (host call).
 
-Several training steps run in one call of TensorFlow (a host call). A host call ends at each checkpoint, at the end of
-the run, and before and after the step of a check-up. A check-up measures the representations during training.
+A host call ends at each checkpoint, at the end of the run, and before and after each step with a check-up. A check-up
+measures the encoder's outputs during training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lowlevel_simclr.training.plan import make_plan
 
 
 def list_stops(calendar: Calendar) -> list[int]:
-    """Return the number of the last step of each host call in a session."""
+    """Return the number of the last step of each host call."""
     stops, done = [], calendar.first
     while done < calendar.last:
         stops.append(calendar.find_next_stop(done))
@@ -26,7 +26,7 @@ def list_stops(calendar: Calendar) -> list[int]:
 
 def test_the_first_call_makes_one_step_and_the_others_as_many_as_they_may() -> None:
     assert list_stops(Calendar(0, 20, 8, 0, 0)) == [1, 9, 17, 20]
-    assert list_stops(Calendar(13, 20, 8, 0, 0)) == [14, 20]  # a resumed run: its first call makes one step too
+    assert list_stops(Calendar(13, 20, 8, 0, 0)) == [14, 20]  # resumed after step 13: again a first call of one step
 
 
 def test_a_call_ends_where_a_checkpoint_is_due_and_the_step_of_a_check_up_is_a_call_of_its_own() -> None:

@@ -1,6 +1,6 @@
-"""Tests the check-up, which measures the encoder during training and prints verdicts (warnings).
+"""Tests the check-up, which measures the encoder during training and prints warnings (verdicts).
 
-It must not change the training, and print each verdict once.
+A check-up must not change the training. It must print each warning only once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def small_runs() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run of eight steps. It had check-ups after steps 1, 3, 6 and 8."""
+    """Train for eight steps, with check-ups after steps 1, 3, 6 and 8. Return the folder of the run."""
     out = tmp_path_factory.mktemp("whole") / "run"
     assert train.main([*SMALL, "--out", str(out)]) == 0
     return out
@@ -132,10 +132,10 @@ def test_the_update_ratio_agrees_with_the_reference() -> None:
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_gradient_norm_is_that_of_the_gradient_without_its_scale(precision: str, compiled: bool) -> None:
-    """Test the norm against the reference at each step that is measured. At the other steps it is NaN.
+    """Compare the norm with the reference. Every second step measures it; in the other steps it is NaN.
 
-    The optimizer has no momentum, no weight decay and the learning rate 1. So the change of the weights is the
-    gradient.
+    The optimizer has no momentum, no weight decay and the learning rate 1. So each step changes the weights by exactly
+    the gradient.
     """
     random = np.random.default_rng(1)
     weights = [tf.Variable(random.normal(size=shape), dtype=tf.float32) for shape in ((4, 3), (5,))]
@@ -157,7 +157,7 @@ def test_the_gradient_norm_is_that_of_the_gradient_without_its_scale(precision: 
     assert reference.compute_length(moved) == pytest.approx(3 * right, rel=1e-5)
 
 
-# Verdicts during a run
+# Warnings (verdicts) during a run
 
 
 @pytest.fixture
@@ -173,13 +173,13 @@ def plan() -> Plan:
 
 
 class NoMeasures:
-    """Replaces the `Checkup` of a data set with too few images to measure."""
+    """Takes the place of a `Checkup` whose data set has too few images to measure."""
 
     width_z, rows, knn_images = 8, 0, 0
 
 
 def feed(watch: Watch, run: Run, steps: range, loss: float) -> None:
-    """Give the watch, which judges a run, the rows of some steps, ten steps at a time as in a run."""
+    """Append the rows of metrics of `steps` to the run and to `watch`, which judges the run. Add ten rows at a time."""
     for first in steps[::10]:
         rows = [{**make_row(number), "loss": loss} for number in range(first, min(first + 10, steps.stop))]
         run.append(rows)
@@ -218,7 +218,7 @@ def test_a_resumed_session_knows_what_was_told_before(plan: Plan, run: Run, caps
     capsys.readouterr()
     feed(Watch(plan, run, 250, NoMeasures()), run, range(251, 301), chance)
     assert "check-up" not in capsys.readouterr().out
-    run.cut_metrics(150)  # the run resumes at a checkpoint from before the verdict
+    run.cut_metrics(150)  # the run resumes at step 150, and the warning came at step 200
     earlier = Watch(plan, run, 150, NoMeasures())
     assert earlier.verdicts == []
     feed(earlier, run, range(151, 201), chance)

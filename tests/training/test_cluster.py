@@ -1,4 +1,4 @@
-"""Tests how a worker (process) of a run learns of the other workers: --hosts and --rank, TF_CONFIG, or Slurm."""
+"""Tests how a process finds the other processes (workers) of its run: by --hosts and --rank, TF_CONFIG, or Slurm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the course of a run without a time budget: which steps have which size of views."""
+"""Tests how training without a time limit divides its steps into stages. Each stage has its own size of the images."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests the gradient cache, which splits a batch into parts (micro-batches).
+"""Tests the gradient cache: a training step that runs the encoder on one part of the batch (micro-batch) at a time.
 
-It must give the gradients that one gradient tape over the whole batch gives, but need only the memory of one
+Its gradients must equal those of one `tf.GradientTape` over the whole batch. It must need only the memory of one
 micro-batch.
 """
 
@@ -25,9 +25,9 @@ from lowlevel_simclr.training import gradient_cache, step
 from lowlevel_simclr.training.learner import Learner, list_trainable_variables, start_learner
 
 SIZE, PAIRS, TEMPERATURE = 8, 24, 0.2
-# The gradient cache and one tape compute the same products in float64, but add thousands of them in different orders.
-# Each order has its own rounding errors, and BatchNorm amplifies some of them when it divides by a small standard
-# deviation. So the results may differ by up to 2^12 rounding errors.
+# The gradient cache and a single tape compute the same products in float64, but add them in different orders. So their
+# rounding errors differ, and BatchNorm amplifies some of these errors when it divides by a small standard deviation.
+# The results may differ by up to 2^12 times the spacing of float64 at 1.
 CLOSE = 2.0**12 * 2.0**-52
 NARROW = encoder.Basic((1, 1), 8, projects=True)
 VIEWS = functools.partial(make_two_views, seed=3, recipe=ViewRecipe(), size=SIZE, implementation=stock)
@@ -42,7 +42,7 @@ def float32_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def learner_of(precision: str) -> Learner:
-    """Return a ResNet of 8 and 16 channels with a projection head. Its optimizer is SGD without momentum and decay."""
+    """Return a small ResNet (8 and 16 channels), a projection head, and SGD without momentum and weight decay."""
     set_precision(precision)
     f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
     g = projection.build_projection_head(f.output_shape[-1], (16, 8), seed=0)
@@ -60,8 +60,8 @@ def batch_of(pairs: int = PAIRS, seed: int = 0) -> step.Batch:
 def made_views() -> tf.Tensor:
     """Return the two views of every image, (images, 2, S, S, 3), made once for all tests.
 
-    If each micro-batch made its own views, they would equal the views of the whole batch only up to the rounding of
-    float32. This would hide the errors that the tests look for.
+    Views that are made for one micro-batch differ from those of the whole batch by rounding errors of float32. These
+    would hide the errors that the tests look for.
     """
     with tf.init_scope():
         epoch, index, images = batch_of()
@@ -84,7 +84,7 @@ def one_tape(
 ) -> tuple[Any, list[Any], list[Any]]:
     """Return loss, gradients and BatchNorm's moving statistics, computed under one tape for all micro-batches.
 
-    These are the right results. This function uses no code of `gradient_cache` or `step`.
+    The tests take these values as the right ones. This function uses no code of `gradient_cache` or `step`.
     """
     epoch, index, images = batch
     m, norms = len(index) // count, [layer for layer in learner.encoder.layers if "_bn" in layer.name]
@@ -115,9 +115,10 @@ def unit_rate(_: tf.Tensor) -> tf.Tensor:
 def by_micro_batches(
     precision: str, count: int, take: Callable[..., step.Metrics] = gradient_cache.train_cached_step
 ) -> tuple[Any, list[Any], list[Any]]:
-    """Return loss, gradients and BatchNorm's moving statistics, computed by the step with micro-batches.
+    """Return loss, gradients and BatchNorm's moving statistics after one training step with micro-batches.
 
-    SGD with learning rate 1 subtracts the gradient from the weights. So the change of the weights is the gradient.
+    SGD with learning rate 1 subtracts the gradient from the weights. So the gradient is the weights before the step
+    minus the weights after it.
     """
     learner = learner_of(precision)
     variables = list_trainable_variables(learner.encoder, learner.projection)
@@ -131,7 +132,10 @@ def by_micro_batches(
 def assert_equal(
     found: tuple[Any, list[Any], list[Any]], wanted: tuple[Any, list[Any], list[Any]], close: float
 ) -> None:
-    """Compare losses, gradients (relative to the norm of all of them) and statistics (each relative to its norm)."""
+    """Assert that losses, gradients and statistics differ by at most `close`, as a relative error.
+
+    Errors of gradients are divided by the norm of all gradients together, errors of a statistic by its own norm.
+    """
     assert float(found[0]) == pytest.approx(float(wanted[0]), rel=close)
     norm = np.sqrt(sum(np.sum(np.square(value)) for value in wanted[1]))
     for one, other in zip(found[1], wanted[1]):
@@ -197,9 +201,9 @@ def test_an_uneven_tail_is_refused() -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_and_its_loss_scale_are_those_of_one_tape(precision: str) -> None:
-    """Compare half precision with one tape in float32, whose gradients count as exact.
+    """Test micro-batches in bfloat16 and float16. The exact gradients are those of a single tape in float32.
 
-    In bfloat16 or float16, the error of the step with micro-batches may be at most twice the error of one tape.
+    The error of the step with micro-batches may be at most twice the error of a single tape in the same precision.
     """
     _, exact, _ = one_tape(learner_of("float32"), batch_of(), 3, "float32")
     scale = loss_scale.FIRST_SCALE if precision == "float16" else 1.0
@@ -230,9 +234,9 @@ def step_views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor, dtype: tf.
 
 
 def measure(started: Callable[[], None], pairs: int, count: int) -> None:
-    """Run one step with few images, which traces the function. Then call `started`, and run the step to measure.
+    """Run one step with few images, so that TensorFlow traces it. Then call `started`, and run one with `pairs` images.
 
-    `harness.measure_peak_growth` calls this function in a separate process.
+    `harness.measure_peak_growth` calls this function in a separate process. It measures from the call of `started` on.
     """
     encoder.BASIC["narrow"] = NARROW
     learner = learner_of("float32")
@@ -256,7 +260,7 @@ def test_sixteen_micro_batches_need_the_memory_of_one() -> None:
 
 
 def test_each_micro_batch_has_the_sizes_of_its_images() -> None:
-    """Test with made-up views that depend on the size of each image.
+    """Test with imitated views whose values depend on the size of each image.
 
     If a micro-batch got the sizes of other images, the loss would change.
     """

@@ -1,4 +1,4 @@
-"""Tests that a run refuses to start if the native library does not support its device."""
+"""Tests that training does not start if the native library (compiled C++ and CUDA ops) does not support the device."""
 
 from __future__ import annotations
 

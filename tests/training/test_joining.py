@@ -1,6 +1,6 @@
-"""Tests how workers (processes that train one run together) wait for each other when a run starts.
+"""Tests how processes that train one network together (workers) wait for each other at the start.
 
-Also tests what a waiting worker prints, when it stops waiting, and which workers are named as lost later.
+Also tests what a waiting worker prints, when it stops waiting, and which workers count as lost later, during training.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def make_addresses(count: int) -> tuple[str, ...]:
 
 
 def meet(addresses: tuple[str, ...], rank: int, timeout: float = 60.0, replicas: int = 1) -> str:
-    """Wait for the other workers. Return "" if they came, otherwise the error message."""
+    """Wait as worker `rank` for the other workers. Return "" if all of them connected, otherwise the error message."""
     try:
         wait_for_workers(Cluster(addresses, rank), timeout, replicas)
     except DistributionError as error:
@@ -50,7 +50,7 @@ def test_workers_meet_in_any_order(order: tuple[int, ...]) -> None:
             assert len(waiting) == 3 or not any(each.done() for each in waiting)
         assert [each.result() for each in waiting] == ["", "", ""]
     with socket.create_server(("127.0.0.1", int(addresses[0].rpartition(":")[2]))):
-        pass  # raises if the port is still in use: TensorFlow must be able to use it now
+        pass  # this `with` raises if the port is still in use: from now on TensorFlow needs the port
 
 
 def test_a_worker_that_waits_names_whom_it_waits_for(
@@ -75,7 +75,7 @@ def test_a_worker_gives_up(rank: int) -> None:
 
 
 def say_to_chief(addresses: tuple[str, ...], said: bytes) -> None:
-    """Connect to worker 0, send some bytes, and end the connection after 0.3 seconds."""
+    """Connect to worker 0 (the chief), send the bytes `said`, and close the connection after 0.3 seconds."""
     host, _, port = addresses[0].rpartition(":")
     with socket.create_connection((host, int(port))) as other:
         other.sendall(said)
@@ -152,7 +152,7 @@ def test_a_worker_that_is_about_to_end_is_waited_for(monkeypatch: pytest.MonkeyP
 
 
 class Server(socketserver.BaseRequestHandler):
-    """An imitation of TensorFlow's server. It answers the beginning of an HTTP/2 connection with HTTP/2 settings."""
+    """Imitate TensorFlow's server: answer the first bytes of an HTTP/2 connection with HTTP/2 settings."""
 
     def handle(self) -> None:
         if self.request.recv(100).startswith(b"PRI * HTTP/2.0"):
@@ -160,7 +160,7 @@ class Server(socketserver.BaseRequestHandler):
 
 
 def test_workers_that_answer_are_not_lost_but_one_that_is_stopped_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a worker that SIGSTOP has stopped: its operating system accepts connections, but its program is silent."""
+    """Test a worker that SIGSTOP has stopped. Its operating system still accepts connections, but nothing answers."""
     monkeypatch.setattr(joining, "LEAVES_WITHIN", 0.2)
     monkeypatch.setattr(joining, "ANSWERS_WITHIN", 0.5)
     with (
@@ -175,7 +175,7 @@ def test_workers_that_answer_are_not_lost_but_one_that_is_stopped_is(monkeypatch
         answers.shutdown()
 
 
-# Signals and timeouts while TensorFlow holds Python's lock. No Python code can run then.
+# Signals and timeouts while TensorFlow holds Python's global lock (GIL), so that no Python code can run
 
 HELD = """
 import ctypes, signal, sys, threading
@@ -215,7 +215,7 @@ def test_the_handlers_come_back_after_the_block() -> None:
 
 
 def test_a_notebook_keeps_its_handlers() -> None:
-    """Test that signal handlers stay as they are outside of `end_on_signals`, for example in a notebook."""
+    """Test training without `end_on_signals`, as in a notebook. The handlers of signals must not change."""
     before = signal.getsignal(signal.SIGINT)
     with joining.let_signals_kill(60.0):
         assert signal.getsignal(signal.SIGINT) == before and signal.getitimer(signal.ITIMER_REAL)[0] == 0.0

@@ -1,4 +1,4 @@
-"""Tests the learner, the object that holds all variables that a run trains and saves."""
+"""Tests the class `Learner`, which holds all variables of a training: networks, optimizer and step counter."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from lowlevel_simclr.training.learner import list_trainable_variables, start_lea
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("update", [stock.lars_update_all, lars_update_all], ids=["stock", "native"])
 def test_a_snapshot_is_of_its_moment_whatever_training_does_next(name: str, jit_compile: bool, update: Any) -> None:
-    """Test that no update of the variables changes a snapshot.
+    """Test that later training steps do not change a snapshot.
 
-    A snapshot is the state after one step, which a thread saves in the background. It shares the memory of the
-    variables until training changes them.
+    A snapshot is the state after one step. A background thread saves it while training continues. The snapshot shares
+    the memory of the variables until training changes them.
     """
     f = tf.keras.Sequential([tf.keras.Input((4,)), tf.keras.layers.Dense(8), tf.keras.layers.BatchNormalization()])
     g = tf.keras.Sequential([tf.keras.Input((8,)), tf.keras.layers.Dense(3)])

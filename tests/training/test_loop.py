@@ -1,4 +1,4 @@
-"""Tests the loop over the training steps in one host call (one call of TensorFlow from Python)."""
+"""Tests the loop over training steps that runs inside one call of TensorFlow from Python (a host call)."""
 
 from __future__ import annotations
 

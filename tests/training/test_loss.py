@@ -1,6 +1,6 @@
-"""Tests the training loss: its factor (1 or 2), its chance level, and its memory on several replicas.
+"""Tests the training loss: its factor (1 or 2), its chance level, and the memory that it needs on several devices.
 
-The chance level is the loss if all similarities are equal. A replica is one of several devices that train together.
+The chance level is the loss if all similarities are equal. Devices that train together are called replicas.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def test_googles_loss_is_twice_the_papers_in_value_gradient_and_chance() -> None
 @pytest.mark.parametrize("pairs", [1, 3, 8])
 def test_the_chance_level_is_the_loss_of_views_that_are_all_alike(pairs: int, reduction: str) -> None:
     losses, top1 = make_loss(stock, 0.5, reduction)(tf.ones((2 * pairs, 4)))
-    # Two values are rounded: a similarity (at most 1 / tau = 2) and the logarithm.
+    # The bound is 8 spacings of float32 at 1, times 1 + 1 / tau = 3 (the size of the loss, see `compute_loss_scale`).
     np.testing.assert_allclose(losses, compute_chance_loss(pairs, reduction), rtol=0, atol=8 * 2.0**-23 * 3)
-    assert not np.any(top1) or pairs == 1  # a tie is a miss; with one pair, there is no other candidate
+    assert not np.any(top1) or pairs == 1  # a tie counts as wrong; with one pair, no other candidate can tie
 
 
 @pytest.mark.parametrize("formulas", [ops, stock], ids=["native", "stock"])
@@ -68,7 +68,10 @@ def test_the_loss_is_that_of_the_reference(formulas: ModuleType) -> None:
 
 
 def loss_of_four(started: Callable[[], None], pairs: int, implementation: str) -> None:
-    """Compute loss and gradient of `pairs` pairs on four replicas in this process, after a first call with 64 pairs."""
+    """Compute loss and gradient of `pairs` pairs on four replicas in this process.
+
+    A first call with 64 pairs comes before, so that tracing is not measured. Call `started` between the two.
+    """
     local = make_replicas(Workers(), find_local_devices(f"cpu:{FOUR}"), "sync", 0)
     chosen = replicated.make_implementation(implementation)
 
@@ -94,7 +97,7 @@ def loss_of_four(started: Callable[[], None], pairs: int, implementation: str) -
 
 
 def grown_by_z_of_all(pairs: int, implementation: str) -> float:
-    """Return the growth of the peak memory per replica, in units of the array z (2N, d) of all pairs."""
+    """Return how much peak memory the loss needs on each replica, in units of the array z (2N, d) of all N pairs."""
     grown = harness.measure_peak_growth(loss_of_four, pairs, implementation)
     assert isinstance(grown, int), grown
     copies = grown / FOUR / (2 * pairs * WIDTH * 4)
@@ -104,12 +107,13 @@ def grown_by_z_of_all(pairs: int, implementation: str) -> float:
 
 @pytest.mark.slow
 def test_memory_of_the_loss_is_linear_on_each_replica() -> None:
-    """Test the memory that each of R replicas needs, in units of the array z (2N, d) of all N pairs.
+    """Test the memory that the loss needs on each of R replicas, in units of the array z (2N, d) of all N pairs.
 
-    A replica holds four arrays of this size: the gathered rows, the rows in canonical order, one more copy, and a
-    gradient. The matrix of similarities between its own 2N / R rows and all 2N rows would be 2N / R / d = 128 times as
-    large as z. The stock formulas store this matrix. They are measured with a smaller batch, to prove that the test
-    would notice the matrix.
+    A replica holds four arrays of this size: the rows that it gathered from all replicas, the same rows with all first
+    views before all second views, one more copy, and a gradient. The matrix of similarities between its own 2N / R rows
+    and all 2N rows would be 2N / R / d = 128 times as large as z. The formulas that are built from TensorFlow's ops
+    (stock) store this matrix. They are measured too, with a smaller batch, to prove that this test would notice the
+    matrix.
     """
     assert grown_by_z_of_all(16_384, "native") <= COPIES
     assert grown_by_z_of_all(4_096, "stock") > 2 * COPIES

@@ -1,4 +1,4 @@
-"""Tests the lines that a run prints when it starts."""
+"""Tests the lines that a training prints at its start and at its end."""
 
 from __future__ import annotations
 

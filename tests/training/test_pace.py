@@ -1,4 +1,4 @@
-"""Tests the pace of a run with a time budget: its learning rate and its last step."""
+"""Tests the learning rate of a training with a time limit (--budget), and when its last step becomes known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the plan: the settings of a run after the program has looked at the device and the images."""
+"""Tests the class `Plan`: the settings of a training, adapted to the device and to the images."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_images_are_stored_as_large_as_the_smallest_crop_needs():
 
 
 def test_several_workers_are_refused_even_where_one_has_a_number(tmp_path: Path) -> None:
-    """Test --micro-batch auto with several workers (processes). It must be refused.
+    """Test that --micro-batch auto is refused with several workers (processes).
 
-    Only worker 0 has the run folder. If it resumed with the number in this folder, the other workers would still search
-    for their numbers, and worker 0 would wait for them for ever.
+    The flag makes a worker search for the largest micro-batch. Only worker 0 has the run folder, which may already have
+    this number. Then worker 0 would not search, and would wait for the other workers for ever.
     """
     (tmp_path / "config.json").write_text(json.dumps(identity.to_dict(identity.replace(AUTO, micro_batch="8"))))
     two = workers.Team(workers.Workers(2, 0, ("a:1", "b:1")), workers.LONE.local)
@@ -65,7 +65,7 @@ def test_images_without_colours_have_views_without_them():
 @pytest.mark.parametrize(
     ("given", "wrong"),
     [
-        ({"steps": 2}, False),  # the preset chose the warm-up, and such a warm-up is never refused
+        ({"steps": 2}, False),  # the preset, not the user, chose the warm-up: this is never refused
         ({"steps": 2, "warmup_epochs": 0.5}, False),
         ({"steps": 2, "warmup_epochs": 0.9}, True),
         ({"epochs": 3, "warmup_epochs": 3.0}, False),
@@ -74,7 +74,7 @@ def test_images_without_colours_have_views_without_them():
     ],
 )
 def test_a_warmup_that_was_chosen_ends_within_the_steps(given: dict[str, Any], wrong: bool) -> None:
-    """Test warm-ups that are shorter and longer than the run. Here an epoch has four steps."""
+    """Test warm-ups that are shorter and longer than the run. In this test, an epoch has four steps."""
     config = replace(Config(), batch_size=15, **given)
     refused = pytest.raises(settings.ConfigError, match=r"warmup-epochs \(.*\) is 4 steps here, but the run has 2")
     with refused if wrong else contextlib.nullcontext():
@@ -91,7 +91,7 @@ def test_the_scaling_has_the_channels_of_the_images(count: int, channels: int, w
     assert wrong == (count not in (1, channels))
 
 
-# The place where the images are kept
+# Whether the images are kept in the memory of the GPU (device) or in main memory (host)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_few_images_lie_on_the_one_gpu_unless_told_otherwise(
     assert plan.place_data(wanted, catalog.load_dataset("shapes"), replicas) == place
 
 
-# --micro-batch auto
+# --micro-batch auto: the search for the largest micro-batch that fits into the memory
 
 
 def test_a_given_number_is_left_alone() -> None:
@@ -132,7 +132,7 @@ def test_sizes_come_out_even_for_replicas_and_ghost_groups(
     tried: list[Plan] = []
     with pytest.raises(settings.ConfigError, match=f"even {sizes[-1]} images need more than the GPU's memory"):
         resolve_config(identity.replace(ON_HOST, **changed), replicas=replicas, fits=limit_memory(0, tried))
-    assert [replicas * one.micro_batch for one in tried] == sizes  # a trial step gets only the images of one replica
+    assert [replicas * one.micro_batch for one in tried] == sizes  # a trial runs on one replica only
 
 
 def test_a_batch_without_equal_shares_is_refused_before_anything_is_tried(gpu: None) -> None:

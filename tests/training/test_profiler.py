@@ -1,6 +1,7 @@
-"""Tests profiles (--profile): the time of each operation, the stages of a step, the printed page, a real recording.
+"""Tests --profile, which records how much time each TensorFlow operation of a training step takes.
 
-The time of an operation does not include the operations that it calls.
+The time of an operation does not include the operations that it calls. Most tests use an imitated recording. One test
+makes a real one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MICROSECOND = 10**6  # picoseconds, the unit of TensorFlow's traces
 def plane(
     space: Any, name: str, events: list[tuple[str, int, int]], named_by_statistic: bool = False, thread: str = ""
 ) -> None:
-    """Add one thread to a trace. Its events are tuples (name, start, length), in microseconds."""
+    """Add one thread to a trace. Each event of the thread is a tuple (name, start, length); times in microseconds."""
     made = space.planes.add(name=name)
     made.stat_metadata[1].name = "tf_op"
     line = made.lines.add(name=thread)

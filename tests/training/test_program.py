@@ -1,6 +1,6 @@
-"""Tests an XLA program that runs several training steps.
+"""Tests several training steps that XLA compiles into one program.
 
-It must give the same bits as the single steps one after another, and its loop must not copy weights.
+The program must give the same bits as the steps that run one by one. Its loop must not copy the weights.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.compiled_program import find_loop_bodies, list_copies, read_c
 pytestmark = pytest.mark.usefixtures("small_runs")
 
 STEPS = 3  # steps in one program
-# Older releases of TensorFlow cannot call the native ops from XLA.
+# XLA cannot call the native ops (compiled C++ code of this package) in TensorFlow before 2.18.
 OPS = "native" if tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 18) else "stock"
 SMALL = {"batch_size": 8, "image_size": 16, "steps": 12, "xla": "on", "precision": "float32", "steps_per_call": STEPS}
 SMALL["ops"] = OPS
@@ -46,7 +46,7 @@ def prepare(**settings: object) -> tuple[Plan, Learner, Iterator[Batch], loop.Ga
 
 
 def train(calls: list[int], inside: bool, **settings: object) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
-    """Run host calls (calls of TensorFlow from Python). Return their metrics and the final state.
+    """Train in several calls of TensorFlow from Python (host calls). Return their metrics and the final state.
 
     `calls` has the number of steps of each host call. With `inside`, the loop over the steps is inside the XLA program.
     Otherwise TensorFlow runs this loop.

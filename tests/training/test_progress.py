@@ -1,7 +1,7 @@
-"""Tests what a run reports: rows of metrics, the progress bar, and the warning about a loss at the chance level.
+"""Tests what training reports: a row of metrics for each step, the progress bar, and a warning if it learns nothing.
 
-The chance level is the loss if all similarities are equal. A host call (one call of TensorFlow from Python) runs
-several training steps.
+The warning appears if the loss stays at the chance level: the loss if all similarities are equal. A host call is one
+call of TensorFlow from Python, which makes several training steps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHANCE = compute_chance_loss(64)
 
 
 def record(losses: list[list[float]]) -> list[dict[str, Any]]:
-    """Return the rows of metrics of a run with batches of 64 images. `losses` has the losses of each host call."""
+    """Return the rows of metrics for batches of 64 images. `losses` has one list of losses for each host call."""
     rows: list[dict[str, Any]] = []
     plan = types.SimpleNamespace(batch_size=64, loss_reduction="mean")
     run = types.SimpleNamespace(append=rows.extend)
@@ -64,13 +64,13 @@ def test_rows_have_their_steps_and_the_rate_of_their_call() -> None:
     rows = record([[4.0, 3.5], [3.25]])
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert [row["loss"] for row in rows] == [4.0, 3.5, 3.25]
-    assert [row["pairs_per_second"] for row in rows] == [256.0, 256.0, 128.0]  # 64 images a step, 0.5 s a call
+    assert [row["pairs_per_second"] for row in rows] == [256.0, 256.0, 128.0]  # a step: 64 images; a call: 0.5 s
 
 
 def test_the_measures_of_a_check_up_stand_in_the_row_of_its_step() -> None:
-    """Test host calls of two, one and two steps.
+    """Test three host calls, of two, one and two steps.
 
-    Only the second call ends with a check-up. So only this call measures the gradient.
+    Only the second call ends with a check-up (measurement of the encoder). So only its row has the gradient norm.
     """
     written: list[dict[str, Any]] = []
     watched: list[list[int]] = []
@@ -90,9 +90,9 @@ def test_the_measures_of_a_check_up_stand_in_the_row_of_its_step() -> None:
 def test_the_time_of_the_call_that_compiled_counts_for_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test that the printed speed does not count the first call, which includes the compilation.
+    """Test that the printed speed leaves out the first call, because it includes the compilation.
 
-    Here, the first call makes one step in a minute. Each later call makes ten steps in a second.
+    In this test, the first call makes one step in a minute. Each later call makes ten steps in a second.
     """
     now = [1000.0]
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])

@@ -1,6 +1,6 @@
-"""Tests that R replicas (devices that train together) give the numbers of one device in float64.
+"""Tests that several devices that train together (replicas) compute what a single device computes for the same batch.
 
-Also plants bugs that other implementations are known to have. The same comparison must find them.
+Also plants bugs that other implementations are known to have. The comparison must find each of them.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from tests.support import replicated
 from tests.support.replicated import Case
 from tests.support.worker_processes import ROOT, make_cluster, run_to_the_end
 
-EXACT = 1e-9  # relative to a tensor's norm; rounding errors of 1e-16 grow in BatchNorm over five steps
+EXACT = 1e-9  # of a tensor's norm; in float64 a rounding error is 1e-16, but BatchNorm amplifies it in five steps
 Found = dict[str, Any]
 
 
 def compute_outcomes(cases: Sequence[Case], workers: int = 1) -> dict[str, Found]:
-    """Return the results of each case. Assert before that all workers (processes) have the same bits."""
+    """Return the results of each case. Assert that all workers (processes) have the same bits."""
     with tempfile.TemporaryDirectory() as folder:
         asked = Path(folder) / "cases.json"
         asked.write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
@@ -59,7 +59,7 @@ def compute_outcomes(cases: Sequence[Case], workers: int = 1) -> dict[str, Found
 
 
 def one_device(precision: str, micro: int = 1, steps: int = 5) -> Found:
-    """Return the results of one device, trained without any code of `replicas`."""
+    """Return the results of training on one device, without any code of the module `replicas`."""
     learner, table = replicated.build_learner(precision), tf.constant(replicated.make_table_of_views(precision))
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -90,9 +90,9 @@ def norm_of_gradients(found: Found) -> float:
 
 
 def assert_exactly(found: Found, one: Found) -> None:
-    """Assert that all results are equal up to rounding in float64. Differences are relative to the norm of a result.
+    """Assert that all results are equal up to rounding in float64.
 
-    For a gradient of almost zero, they are relative to the norm of all gradients.
+    A difference is divided by the norm of the result, or, for a gradient of almost zero, by the norm of all gradients.
     """
     assert found["alike"]
     np.testing.assert_allclose(found["losses"], one["losses"], rtol=EXACT)
@@ -171,10 +171,10 @@ def test_every_number_of_replicas_is_one_device(workers: int) -> None:
 
 @pytest.mark.slow
 def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
-    """Test BatchNorm over groups of four images ("ghost"), however the replicas and micro-batches share the images.
+    """Test BatchNorm over groups of four images ("ghost"). The numbers of replicas and micro-batches must not matter.
 
-    BatchNorm over the images of each replica ("local") gives other numbers than one device. But even then, all replicas
-    must have equal weights.
+    BatchNorm over the images of each replica ("local") gives other numbers than BatchNorm on one device. But even with
+    it, all replicas must have equal weights.
     """
     cases = [
         Case("one", 1, 6, batch_norm="ghost"),
@@ -188,11 +188,11 @@ def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
         assert_exactly(found["local"], wanted("float64"))
 
 
-# The order of the exchanges (collective ops, such as sums and gathers) between replicas
+# Exchanges between replicas (collective ops, for example a sum over all replicas) must keep their order
 
 
 def list_unordered(graph: tf.Graph) -> list[tuple[str, str]]:
-    """Return the pairs of successive exchanges in a graph that TensorFlow may start in another order than traced."""
+    """Return each pair of successive exchanges whose order TensorFlow may swap when it runs the graph."""
     exchanges = [op for op in graph.get_operations() if op.type.startswith("Collective")]
     assert len(exchanges) > 3
     return [(one.name, next_.name) for one, next_ in itertools.pairwise(exchanges) if not comes_before(one, next_)]
@@ -212,7 +212,7 @@ def comes_before(one: tf.Operation, other: tf.Operation) -> bool:
 
 
 def trace_step() -> tf.Graph:
-    """Return the graph of the training step of one of two replicas. It is traced, but never runs."""
+    """Trace the training step of one of two replicas, without running it. Return its graph."""
     replica, learner = Replica(0, 2), replicated.build_learner("float32")
     act = replicated.compile_step(Case("traced", 2), replica, learner, replicated.make_table_of_views("float32"))
     own = tf.zeros([12], tf.int64), tf.zeros([12, replicated.SIZE, replicated.SIZE, 3], tf.uint8)
@@ -224,7 +224,7 @@ def test_every_exchange_of_a_step_waits_for_the_one_before_it() -> None:
 
 
 def test_exchanges_without_an_order_are_noticed() -> None:
-    """Plant a bug: put exchanges into a plain graph, which does not order them. tf.function would order them."""
+    """Put exchanges into a plain `tf.Graph`, which does not order them. (A `tf.function` would order them.)"""
     with tf.Graph().as_default() as graph:
         replica = Replica(0, 2)
         for _ in range(4):
@@ -232,7 +232,7 @@ def test_exchanges_without_an_order_are_noticed() -> None:
     assert len(list_unordered(graph)) == 3
 
 
-# The images (rows of a batch) that each replica gets
+# Which images of a batch each replica gets
 
 
 def test_rows_of_all_replicas_are_the_batch_and_micro_batches_hold_the_same_images() -> None:
@@ -245,7 +245,7 @@ def test_rows_of_all_replicas_are_the_batch_and_micro_batches_hold_the_same_imag
 
 
 def test_each_replica_decodes_only_its_own_share_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count the files that each of two replicas opens in one epoch. The two together must open each file once."""
+    """Count the image files that two replicas open in one epoch. Together they must open each file exactly once."""
     for place in range(20):
         image = np.random.default_rng(place).integers(0, 256, (12, 12, 3), np.uint8)
         Image.fromarray(image).save(tmp_path / f"{place:02d}.png")
@@ -276,7 +276,7 @@ def test_canonical_order_is_all_first_views_and_then_all_second() -> None:
     assert order_canonically(rows, 2).numpy()[:, 0].tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
 
 
-# Refusals
+# Settings that are refused
 
 
 def test_more_gpus_than_there_are_is_refused() -> None:
@@ -290,7 +290,7 @@ def test_an_unknown_batch_norm_is_refused() -> None:
         Replica(batch_norm="both").use_batch_norm()
 
 
-# Why `replicas` does not use TensorFlow's MirroredStrategy: see the table in docs/engine.md
+# Why this package does not use TensorFlow's MirroredStrategy (see the table in docs/engine.md)
 
 MIRRORED = """
 import tensorflow as tf
@@ -348,9 +348,9 @@ print(f"run in a loop: {run(cases['reduction'], True)}")
 
 @pytest.mark.slow
 def test_what_mirrored_strategy_can_do_of_a_step() -> None:
-    """Test the reasons for writing `replicas`: what TensorFlow's MirroredStrategy can and cannot do.
+    """Test what TensorFlow's MirroredStrategy cannot do. This is why the module `replicas` does not use it.
 
-    If this fails because MirroredStrategy supports exchanges in loops and functions, `replicas` can be built on it.
+    If this test fails because MirroredStrategy now supports exchanges in loops and functions, `replicas` can use it.
     """
     command = [sys.executable, "-W", "ignore", "-c", MIRRORED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)

@@ -1,4 +1,4 @@
-"""Tests that a run never loses checkpoints or metrics, never saves a state with NaN, and never continues from one."""
+"""Tests that training never loses checkpoints or metrics, never saves weights with NaN, and never resumes from them."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def run(out: Path, *flags: str) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the content of every file of a run, except the files that are written before the state is restored."""
+    """Return the content of every file of a run, except the files that a run writes before it reads its checkpoint."""
     early = {"config.json", "environment.json", "data.json", "variables.json"}
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in early)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if not path.name.startswith(".")}
 
 
 def refuse_to_read(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """Make every attempt to read a checkpoint fail. Other files can be read."""
+    """Make every attempt to read a checkpoint raise `error`. Other files can be read."""
 
     def read(path: Path, limit: int, limit_name: str) -> bytes:
         raise error
@@ -161,9 +161,9 @@ def test_weights_of_nan_are_refused_before_the_first_step(
 def test_an_input_out_of_range_ends_the_run_with_the_variables_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test inputs so large that they overflow.
+    """Test inputs that are so large that the activations overflow.
 
-    The loss does not show this. ReLU turns NaN into 0, so the loss is finite and at the chance level.
+    The loss does not show this: ReLU turns NaN into 0. So the loss is finite; it is the loss of equal similarities.
     """
     flags = ["--input-mean", "0", "0", "0", "--input-std", "1e-38", "1e-38", "1e-38"]
     assert run(tmp_path / "run", *flags) == 1

@@ -1,4 +1,4 @@
-"""Tests how the tasks of a Slurm job step are read from the variables that srun sets."""
+"""Tests how training finds its processes in a cluster with Slurm, from the environment variables that srun sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the trial: one training step that shows whether the memory is large enough for the settings of a run."""
+"""Tests `trial`, which makes one training step to see whether the settings of a run fit into the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests how a run ends if one of its replicas (devices) fails, or if one of its workers (processes) is lost."""
+"""Tests how training ends if one of its devices (replicas) fails, or if one of its processes (workers) is lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ for done in range(5):
 
 
 def run_raising(how: str, devices: int, workers: int = 1) -> list[tuple[int, str]]:
-    """Run RAISES in each worker, for at most two minutes. Return the exit code and the output of each."""
+    """Run the program RAISES in each worker, for at most two minutes. Return each worker's exit code and output."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RAISES, how, str(devices)],
@@ -115,7 +115,7 @@ def test_the_line_with_the_reason_of_an_aborted_exchange_is_shown(monkeypatch: p
 
 
 def test_a_worker_that_is_stopped_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a stopped worker: its operating system still accepts connections, but its program does not answer."""
+    """Test a stopped worker. Its operating system still accepts connections, but its program does not answer."""
     monkeypatch.setattr("lowlevel_simclr.training.joining.ANSWERS_WITHIN", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as stopped:
         address = f"127.0.0.1:{stopped.getsockname()[1]}"

@@ -1,6 +1,7 @@
-"""Tests the rule that decides whether a result is correct, and the units of its errors (scales).
+"""Tests the rule that decides whether the result of an op (loss, views, optimizer) is close enough to the right values.
 
-The tests need only NumPy. "Stock" is the usual formula, and E is the largest error of its result.
+The rule divides each error by the size of the quantity (`scale`). It allows about twice the error E that the usual
+formula ("stock") makes in the same precision. These tests need only NumPy.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def test_rule_allows_twice_the_worst_error_of_stock_in_units_of_scale():
         assert_close(np.array([1, 2.0**-12.9], np.float32), right, stock, dtype="float32", scale=scale)
     exact, neighbour = right.astype(np.float32), (stock + np.float32(1), right + 1)
     assert_close(np.array([1, 2.0**-13], np.float32), right, exact, dtype="float32", scale=scale, draws=[neighbour])
-    with pytest.raises(AssertionError, match="worst at index"):  # the bound is smaller without a stock result
+    with pytest.raises(AssertionError, match="worst at index"):  # without a stock result, E is 0
         assert_close(np.array([1, 2.0**-13], np.float32), right, None, dtype="float32", scale=scale)
 
 
@@ -104,7 +105,7 @@ def test_the_bound_is_twice_the_error_of_stock_plus_8_eps():
 
 def test_a_half_result_may_be_rounded_once_more_and_no_further():
     right, base = np.array([1.0, 2.0**-20]), 8 * 2.0**-23
-    for place, reach in ((0, 1 + base), (1, 2.0**-14)):  # adds half a spacing of float16, at 1 and below 2^-14
+    for place, reach in ((0, 1 + base), (1, 2.0**-14)):  # the bound grows by half a float16 spacing
         found = right.astype(np.float16)
         found[place] = 2 if place == 0 else 1
         bound = compare_with_reference(found, right, None, **FLOAT32).bound
@@ -144,7 +145,10 @@ def test_only_infinity_is_right_where_the_reference_is_infinite(dtype, value):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nothing_holds_where_stock_is_not_finite(value):
-    """Test a stock result that is NaN or infinite. It must not make the bound infinite: every result would pass."""
+    """Test a stock result that is NaN or infinite.
+
+    If the bound became infinite, every result would pass.
+    """
     right, stock = np.array([1.0, 2.0]), np.array([1.0, value], np.float32)
     comparison = compare_with_reference(right.astype(np.float32), right, stock, **FLOAT32)
     assert not comparison.holds and np.isnan(comparison.bound) and np.isnan(comparison.stock_error)
@@ -212,8 +216,10 @@ def test_a_row_is_decided_where_its_margin_is_64_spacings():
     turned = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
     np.testing.assert_array_equal(compute_margins(turned), np.ones(4))
     assert np.all(find_decided_rows(turned, "float32"))
-    for angle, decided in ((1e-3, False), (1e-2, True)):  # the positive's similarity is larger by angle^2 / 2
+    # Each row has a positive (the other view of its image) and negatives (all other rows). The similarity with the
+    # positive is larger than that with a negative by angle^2 / 2.
+    for angle, decided in ((1e-3, False), (1e-2, True)):
         near = np.array([[1.0, 0.0], [np.cos(angle), np.sin(angle)]] * 2)
         assert np.all(np.abs(compute_margins(near) - angle**2 / 2) < 1e-9)
         assert np.all(find_decided_rows(near, "float32") == decided) and np.all(find_decided_rows(near, "float64"))
-    assert np.all(find_decided_rows(turned[:2], "float32"))  # one pair has no other candidates
+    assert np.all(find_decided_rows(turned[:2], "float32"))  # with one pair, there are no negatives

@@ -1,6 +1,7 @@
-"""Tests `python -m lowlevel_simclr.check`: correct implementations must pass, and wrong ones must fail.
+"""Tests the program `check`, which compares the ops of this package (loss, views, optimizer) with a NumPy reference.
 
-A mutant is an implementation with one deliberate mistake. A finding is the comparison of one result with the reference.
+Correct ops must pass, and wrong ones must fail. A mutant is an op with one deliberate mistake. A case is one input of
+an op. A finding is the comparison of one result with the reference.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ TILE = 96
 
 
 def implementation(mutation: str = "none") -> SimpleNamespace:
-    """Return an NT-Xent (loss) made of TensorFlow's ops. `mutation` names its mistake; "none" means no mistake."""
+    """Return SimCLR's loss (NT-Xent), built from TensorFlow's ops. `mutation` names its mistake, or is "none"."""
 
     def losses(z: tf.Tensor, temperature: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
         length = tf.norm(z, axis=1, keepdims=True)
@@ -77,7 +78,7 @@ def implementation(mutation: str = "none") -> SimpleNamespace:
 
 
 def failing(candidate: SimpleNamespace) -> Finding | None:
-    """Return the first finding that fails in the eager cases in float32, or None."""
+    """Return the first comparison of the loss that fails, or None. Only eager cases with random float32 inputs run."""
     chosen = (case for case in list_nt_xent_cases(("eager",)) if case.dtype == "float32" and case.rows == "random")
     return next((f for case in chosen for f in judge_nt_xent(case, candidate) if not f.holds), None)
 
@@ -102,7 +103,7 @@ def test_a_wrong_top1_fails() -> None:
 
 
 def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Return the stock views. `mutation` names their mistake; "none" means no mistake."""
+    """Return the stock views (built from TensorFlow's ops). `mutation` names their mistake, or is "none"."""
     wrong = {
         "flip ignored": lambda params: params._replace(flip=tf.zeros_like(params.flip)),
         "order ignored": lambda params: params._replace(order=tf.zeros_like(params.order) + tf.range(4)),
@@ -114,7 +115,7 @@ def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     def make_views(images: tf.Tensor, params: ViewParams, size: int, *others: Any) -> tf.Tensor:
         with patch.context() as inner:
-            if mutation == "no antialiasing":  # when an image is reduced, the resize filter does not become wider
+            if mutation == "no antialiasing":  # the resize filter does not become wider when an image is made smaller
 
                 def maximum(a: Any, b: Any) -> tf.Tensor:
                     return tf.fill(tf.shape(a), size) if b is size else plain_maximum(a, b)
@@ -126,7 +127,7 @@ def mutated_views(mutation: str, patch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def failing_view(candidate: SimpleNamespace) -> Finding | None:
-    """Return the first finding that fails in the eager cases, or None."""
+    """Return the first comparison of the views that fails, or None. Only the eager cases run."""
     findings = (found for case in list_view_cases(("eager",)) for found in judge_views(case, candidate))
     return next((found for found in findings if not found.holds), None)
 
@@ -152,14 +153,17 @@ def test_wrongly_drawn_parameters_fail() -> None:
 
 
 def failing_update(candidate: SimpleNamespace) -> Finding | None:
-    """Return the first finding that fails in the eager cases whose norms float32 can hold, or None."""
+    """Return the first comparison of the optimizer's update that fails, or None.
+
+    Only eager cases run, without those whose norms are too large or too small for float32.
+    """
     chosen = [case for case in list_lars_cases(("eager",)) if case.rows not in ("huge", "tiny")]
     findings = (found for case in chosen for found in judge_lars(case, candidate))
     return next((found for found in findings if not found.holds), None)
 
 
 def mutated_update(mutation: str) -> SimpleNamespace:
-    """Return the stock update. `mutation` names its mistake; "none" means no mistake."""
+    """Return the stock update (built from TensorFlow's ops). `mutation` names its mistake, or is "none"."""
 
     def lars_update(w: tf.Tensor, g: tf.Tensor, v: tf.Tensor, **choices: float) -> tuple[tf.Tensor, tf.Tensor]:
         bfloat16, g = g.dtype == tf.bfloat16, tf.cast(g, w.dtype)
@@ -238,7 +242,7 @@ def test_one_number_that_is_not_finite_fails(value: float) -> None:
 
 
 def test_no_reference_is_nan_or_too_large_for_its_type() -> None:
-    """Test the expected values of all cases. If one were NaN or infinite, a wrong result could pass the check."""
+    """Test the right values of all cases. If one of them were NaN or infinite, a wrong result could pass the check."""
     for case in list_nt_xent_cases(MODES):
         expected = compute_expected(case, make_projections(case))
         assert all(np.all(np.abs(part) < LARGEST[case.dtype] / 2) for part in expected[:3]), case
@@ -285,7 +289,7 @@ def test_the_installed_ops_pass(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def few_cases(patch: pytest.MonkeyPatch) -> None:
-    """Reduce the check to one case of the loss and no case of the views. All cases of the update remain."""
+    """Reduce the check to one case of the loss, no case of the views, and all cases of the optimizer's update."""
     one = NtXentCase("random", 60, 3)
     patch.setattr(nt_xent_module, "_list_all_cases", lambda: iter([one]))
     patch.setattr(make_views_module, "_list_all_cases", lambda: iter([]))
@@ -313,9 +317,10 @@ def test_warnings_about_tracing_are_dropped_during_a_check_and_others_are_not(
 
 
 def test_the_stock_ops_do_not_excuse_their_own_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a platform without the native library, where the check judges the stock ops.
+    """Test a check of the stock ops, which runs on platforms without the native library (compiled C++ ops).
 
-    Elsewhere, the errors of the stock ops make the bounds wider. There, they must not.
+    In a check of the native ops, the errors of the stock ops make the bounds wider. In a check of the stock ops
+    themselves, they must not.
     """
     loss, views = NtXentCase("random", 60, 3, temperature=0.01), next(list_view_cases(("eager",)))
     assert all(finding.holds for finding in [*judge_nt_xent(loss, stock), *judge_views(views, stock)])
