@@ -1,6 +1,6 @@
-"""Tests that the tests know every block and command of the README and the site.
+"""Tests the code blocks and commands on the pages of the documentation: each must have a test, or say why not.
 
-If a block is not tested, a line before it must give the reason. `tests/programs/test_readme.py` runs the blocks.
+`tests/programs/test_readme.py` runs the blocks. If no test runs a block, a line before the block must give the reason.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from bench.report import markers
 from tests.support import pages
 
 LANGUAGES = {"sh", "python", "text", "{toctree}", "{include}", "{admonition}", "{eval-rst}"}
-# The allowed reasons for a block that no test runs. A long time is no reason: such a block has the marker `slow`.
+# The allowed reasons for a block that no test runs. A long running time is no reason: such a test is marked `slow`.
 REASONS = {"installs packages from the network", "needs a GPU", "needs several GPUs", "needs several hosts"}
 NOT_RUN = [block for block in pages.list_all_blocks() if block.reason]
-WITH_INDENTED_CODE = {"errors", "README"}  # test_errors.py compares the first; the second shows a tree of folders
+WITH_INDENTED_CODE = {"errors", "README"}  # test_errors.py tests errors.md; the README shows a tree of folders
 
 
 def list_page_commands(prefix: str) -> list[str]:
@@ -43,13 +43,13 @@ def test_a_block_has_a_language_that_tests_know(page: Path) -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_code_is_in_fences(page: Path) -> None:
-    """Test that all code is in fences (lines of ```). No test would run indented code."""
+    """Test that all code is between lines of ``` (fences), because no test finds code that is only indented."""
     assert page.stem in WITH_INDENTED_CODE or pages.list_indented_code(page) == []
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_code_fits_beside_the_contents(page: Path) -> None:
-    """Test the length of lines of code. On a laptop, the site shows 92 characters of a line and hides the rest."""
+    """Test that lines of code have at most 92 characters. On a laptop, the site hides the rest of a longer line."""
     lines = [
         line for block in pages.list_blocks(page) if block.language == "python" for line in block.text.splitlines()
     ]
@@ -58,12 +58,12 @@ def test_code_fits_beside_the_contents(page: Path) -> None:
 
 @pytest.mark.parametrize("block", NOT_RUN, ids=lambda block: f"{block.page.stem}: {block.text.splitlines()[0][:40]}")
 def test_a_block_that_does_not_run_has_a_good_reason(block: pages.Block) -> None:
-    """Test that a block that no test runs has an allowed reason. `pytest -v` lists these blocks."""
+    """Test that the reason why no test runs a block is an allowed one. `pytest -v` lists these blocks."""
     assert block.reason in REASONS and block.language in ("sh", "python")
 
 
 def test_a_reason_stands_before_a_block() -> None:
-    """Test that each reason stands directly before its block. If a line were between them, it would have no effect."""
+    """Test that each reason is directly before its block. With a line between the two, the reason has no effect."""
     text = "".join(page.read_text(encoding="utf-8") for page in pages.PAGES)
     assert len(re.findall(r"^<!-- not run:", text, re.MULTILINE)) == len(NOT_RUN)
 

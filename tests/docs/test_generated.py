@@ -1,4 +1,4 @@
-"""Tests that the generated parts of pages are up to date: they equal what the generating programs write today."""
+"""Tests that the parts of the documentation that programs write (tables, help texts, outputs) are up to date."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.report import markers, reference_pages, site_tables, step_page, trans
 
 
 def read_between(name: str) -> str:
-    """Return the text between the markers with this name, on the page that has them."""
+    """Return the text between the two markers with this name, on the page that has these markers."""
     text = markers.find_page(name, markers.list_pages()).read_text(encoding="utf-8")
     return text.partition(f"<!-- {name} -->\n")[2].partition(f"\n<!-- /{name} -->")[0]
 
@@ -55,7 +55,7 @@ def test_a_page_gets_what_its_blocks_print(tmp_path: Path) -> None:
 
 
 def test_a_block_runs_the_program_of_this_checkout(tmp_path: Path) -> None:
-    """Test that a block runs this checkout's programs, even if another version of the package is installed."""
+    """Test that a block runs the programs of this repository, even if another version of the package is installed."""
     said = transcript.run_block("sh", "type lowlevel-simclr | head -1; lowlevel-simclr --help | head -1", tmp_path)
     assert said.splitlines()[0].endswith("is a function") and "usage: lowlevel-simclr" in said
 

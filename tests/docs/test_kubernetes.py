@@ -1,4 +1,7 @@
-"""Tests the manifest for Kubernetes: it has the types of Kubernetes' API, and gives each pod its own TF_CONFIG."""
+"""Tests the file with which Kubernetes starts training on several machines (the manifest).
+
+The manifest must follow Kubernetes' API, and each process (pod) must get its own TF_CONFIG.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ MANIFEST = ROOT / "docs" / "kubernetes" / "indexed-job.yaml"
 RULES = json.loads((ROOT / "tests" / "support" / "kubernetes_rules.json").read_text())["types"]
 KINDS = {("batch/v1", "Job"): "V1Job", ("v1", "Service"): "V1Service"}
 PLAIN = {"str": str, "int": int, "bool": bool}
-LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, for names that become host names
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # a name that is allowed as a host name (RFC 1123)
 
 
 def find_faults(value: Any, kind: str, path: str) -> Iterator[str]:
-    """Yield what is wrong with a value, whose type in Kubernetes' API must be `kind`."""
+    """Yield what is wrong with a value that must have the type `kind` of Kubernetes' API."""
     if kind in PLAIN:
         if type(value) is not PLAIN[kind]:
             yield f"{path} is {value!r}, not {kind}"
@@ -52,7 +55,7 @@ def read_manifest() -> dict[str, Any]:
 
 
 def find_all_faults(objects: dict[str, Any]) -> list[str]:
-    """Return the faults of all objects, and the references between objects that do not match."""
+    """Return everything that is wrong: faults of single objects, and references to objects that do not exist."""
     faults = [
         fault for kind, each in objects.items() for fault in find_faults(each, KINDS[each["apiVersion"], kind], kind)
     ]
@@ -99,7 +102,7 @@ def test_a_mistake_in_the_manifest_is_found(spoil: Callable[[dict[str, Any]], An
 
 
 def test_each_pod_is_one_worker_of_the_list() -> None:
-    """Test the environment variables that Kubernetes makes for each pod. A variable may use the variables before it."""
+    """Test the environment variables of each pod. A variable can contain the values of the variables before it."""
     objects = read_manifest()
     job, port = objects["Job"], objects["Service"]["spec"]["ports"][0]["port"]
     name, domain = job["metadata"]["name"], objects["Service"]["metadata"]["name"]

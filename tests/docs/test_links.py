@@ -1,4 +1,4 @@
-"""Tests that links within the project work, and that a reader of the site can reach every page."""
+"""Tests that links between the pages of the documentation work, and that the site's contents list every page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SITE = [page for page in pages.PAGES if page.parent.name == "docs"]
 
 
 def make_anchor(heading: str) -> str:
-    """Return the anchor of a heading, as GitHub and MyST make it."""
+    """Return the name with which a link leads to a heading, as GitHub and MyST make it."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
@@ -42,4 +42,4 @@ def test_every_page_is_in_the_contents() -> None:
 def test_a_page_has_one_title(page: Path) -> None:
     text = pages.FENCE.sub("", page.read_text(encoding="utf-8"))
     titles = re.findall(r"^# ", text, re.MULTILINE)
-    assert len(titles) == 1 or page.stem == "contributing"  # its title is in CONTRIBUTING.md, which it includes
+    assert len(titles) == 1 or page.stem == "contributing"  # it includes CONTRIBUTING.md with its title

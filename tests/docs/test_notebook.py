@@ -1,4 +1,4 @@
-"""Tests that the notebook of the tutorial is made from the current page, and that it runs from top to bottom."""
+"""Tests the tutorial's notebook: it must equal what a program makes from the tutorial's page, and it must run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOTEBOOK = PAGE.with_suffix(".ipynb")
 
 
 def list_code() -> list[str]:
-    """Return the code cells of the stored notebook."""
+    """Return the code of each code cell of the stored notebook."""
     stored = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
     return ["".join(cell["source"]) for cell in stored["cells"] if cell["cell_type"] == "code"]
 
@@ -69,7 +69,7 @@ def test_a_command_without_python_is_refused() -> None:
 
 @pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test the unchanged notebook on 1,500 drawings, with 600 steps.
+    """Run the notebook's code on 1,500 drawings, with 600 training steps.
 
     The trained encoder must be clearly better than the untrained encoder and than raw pixels.
     """

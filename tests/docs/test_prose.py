@@ -1,4 +1,7 @@
-"""Tests that no file has a phrase that readers have to read twice (see tests/support/prose.py)."""
+"""Tests that no text of this repository has a phrase from a list of phrases that are hard to read.
+
+The list is in tests/support/prose.py.
+"""
 
 from __future__ import annotations
 

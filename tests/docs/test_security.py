@@ -1,4 +1,4 @@
-"""Tests that the limits on the page docs/security.md equal those in the code."""
+"""Tests that docs/security.md states the same limits, for example of file sizes, as the code has."""
 
 from __future__ import annotations
 

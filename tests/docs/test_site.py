@@ -1,4 +1,4 @@
-"""Tests that the site builds without a warning."""
+"""Tests that Sphinx builds the documentation's website without a warning."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert {page.stem for page in pages.PAGES if page.parent.name == "docs"} <= written
     assert "An --out below a file" in (tmp_path / "errors.html").read_text(encoding="utf-8")
     api = (tmp_path / "api.html").read_text(encoding="utf-8")
-    assert "Return type" not in api  # appears if Sphinx reads the text before a colon in "Returns:" as a type
+    assert "Return type" not in api  # shown if Sphinx takes words before a colon for a type
     assert "<math" in (tmp_path / "loss.html").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""Tests that baselines (accuracies of an untrained encoder and of raw pixels) are measured once and then stored.
+"""Tests that the accuracies of an untrained encoder and of raw pixels (baselines) are measured once and then stored.
 
-They must be measured again for other data, another encoder or another protocol (way to measure).
+They must be measured again if the data, the encoder or the way to measure (protocol) has changed.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ KEYS = {"knn_untrained", "linear_untrained", "knn_pixels", "linear_pixels", "not
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the program store baselines of small data sets too, below the test's folder.
+    """Make the package store baselines below the test's folder, and also for small data sets.
 
-    Return the folder in which it will store them. This folder does not exist yet.
+    Return the folder in which it stores them. This folder does not exist before the first baseline.
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(baselines.SWITCH, raising=False)
@@ -38,7 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_rows(images: DataSet) -> Represented:
-    """Return the label plus noise as the rows of each image, so that a classifier can learn a little."""
+    """Return a row of three numbers for each image: its label plus noise. So a classifier can learn a little."""
     random = np.random.default_rng(0)
     return Represented(
         *(
@@ -49,7 +49,7 @@ def make_rows(images: DataSet) -> Represented:
 
 
 class Measured:
-    """Measures the baselines. It counts how often it has to compute the rows of the untrained encoder."""
+    """Measures the baselines. Counts how often the outputs of the untrained encoder have to be computed for this."""
 
     def __init__(self) -> None:
         self.computed, self.said = 0, []
@@ -111,7 +111,7 @@ def test_anything_else_is_measured_anew(cache: Path, change: Callable[[DataSet],
     assert measured.computed == 2
     assert found == measured(**changed) and measured.computed == 2
     measured(images)
-    assert measured.computed == 2  # the entry that was stored first is still used
+    assert measured.computed == 2  # the first stored entry is still used
 
 
 def test_another_version_of_the_protocols_is_measured_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Tests that a stored h (encoder output) or accuracy is used only for the same weights, images and settings."""
+"""Tests that evaluation uses stored encoder outputs (h) and accuracies only for equal weights, images and settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.small_encoder import build_small_encoder
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list that gets one more entry at each computation of h."""
+    """Return a list to which each computation of h adds an entry."""
     calls, represent = [], represent_splits
 
     def counted(*given: Any, **options: Any) -> Represented:
@@ -30,7 +30,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-# The representation h
+# Stored outputs h
 
 
 def test_h_is_kept_and_used_again(tmp_path: Path, computed: list[int]) -> None:
@@ -91,7 +91,7 @@ def test_a_later_step_replaces_an_earlier_one(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "h" / "trained-train").iterdir()] == ["step-00000009.npz"]
 
 
-# Accuracies
+# Stored accuracies
 
 
 def test_an_accuracy_is_kept_for_its_seed_fraction_and_recipe(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Tests that encoder.keras gives the h (encoder output) of the evaluation, also where this package is missing."""
+"""Tests encoder.keras, the file that users load: it must give the outputs h that evaluation computes.
+
+It must do so on machines without this package.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ np.save(sys.argv[4], model(images.astype(np.float32)).numpy())
 
 
 def trained(size: int, channels: int = 3, precision: str = "float32") -> tf.keras.Model:
-    """Return a resnet20 whose BatchNorms do not have their initial values."""
+    """Return a resnet20 as after some training: the weights of BatchNorm do not have their initial values."""
     set_precision(precision)
     f = encoder.build_encoder("resnet20", "cifar", size, channels)
     random = np.random.default_rng(0)
@@ -45,7 +48,7 @@ def images(size: int, channels: int = 3) -> np.ndarray:
 
 
 def alone(folder: Path, file: Path, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return two h of the images, given as uint8 and as float. A process that has only TensorFlow computes them."""
+    """Compute h in a process that has only TensorFlow. Return h from `predict` on uint8, and from a call on float32."""
     np.save(folder / "images.npy", given)
     paths = [file, folder / "images.npy", folder / "predicted.npy", folder / "called.npy"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -56,7 +59,7 @@ def alone(folder: Path, file: Path, given: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def assert_same_h(found: np.ndarray, expected: np.ndarray) -> None:
-    """Assert that two h differ, in each row, by at most 1e-5 of the largest number in the row."""
+    """Assert that in each row of h, two results differ by at most 1e-5 of the largest number in the row."""
     assert found.dtype == np.float32 and found.shape == expected.shape
     assert np.all(np.abs(found - expected) <= 1e-5 * np.abs(expected).max(axis=1, keepdims=True))
     assert expected.std() > 0
@@ -138,7 +141,7 @@ def test_weights_come_from_the_newest_checkpoint(tmp_path: Path) -> None:
 def test_a_run_that_has_not_ended_is_told(
     environment: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test a run that was stopped at step 5 of 100. The program must say so when it evaluates or exports the run."""
+    """Test a training that was stopped at step 5 of 100. Evaluation and export must print a line about this."""
     f = trained(8)
     arrays = {name: variable.numpy() for name, variable in keras.name_variables("encoder", f).items()}
     checkpoint.save(tmp_path / "checkpoints", 12, arrays, {}, 1)

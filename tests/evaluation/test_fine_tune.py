@@ -1,7 +1,7 @@
-"""Tests two protocols (ways to judge an encoder) that train on random views: fine-tuning and the linear probe.
+"""Tests two ways to judge an encoder by training with labels: fine-tuning, and the linear probe on augmented images.
 
 The probe trains only a linear classifier on the encoder's output h. Fine-tuning also trains a copy of the encoder. Both
-use only the allowed share of the labels, and leave the encoder of the run unchanged.
+must use only the allowed share of the labels. They must not change the encoder itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ QUICK = Recipe(steps=40, batch_size=16, optimizer="sgd", learning_rate=0.5)
 
 
 def plain_views(seed: int) -> Views:
-    """Return a function that gives two copies of each image instead of two random views."""
+    """Return a function that returns two copies of each image, in place of two random changes (views) of it."""
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         x = tf.cast(images, tf.float32) / 255
@@ -75,7 +75,7 @@ def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
 
 
 def longer(times: float) -> tf.keras.Model:
-    """Return the small encoder, with its h multiplied by `times`."""
+    """Return the small encoder, with its outputs h multiplied by `times`."""
     f = build_small_encoder()
     return tf.keras.Model(f.inputs, tf.keras.layers.Rescaling(times)(f.outputs[0]))
 
@@ -97,13 +97,13 @@ def test_h_that_is_the_same_of_every_image_is_left_as_long_as_it_is() -> None:
 
 def test_fine_tuning_is_the_same_whatever_the_length_of_h() -> None:
     images, recipe = make_striped_data_set(), QUICK._replace(learning_rate=0.025, h_length=10.0)
-    lengths = (1.0, 1024.0)  # powers of two, so multiplying h by them makes no rounding error
+    lengths = (1.0, 1024.0)  # factors of h; powers of two make no rounding error
     short, long = (
         [accuracy for _, accuracy in fine_tune.fine_tune(longer(length), images, [Trial(0)], plain_views, recipe)]
         for length in lengths
     )
     assert short == long and short[0] > 0.9
-    assert fine_tune.FINE_TUNING.h_length  # `evaluate` also brings h to a length
+    assert fine_tune.FINE_TUNING.h_length  # `evaluate` uses this setting too
 
 
 def test_fine_tuning_learns_moves_the_encoder_meanwhile_and_gives_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_a_trial_sees_the_images_of_its_labels_and_all_of_them_as_they_are() -> 
 def test_labels_beyond_the_share_are_not_seen() -> None:
     images = make_striped_data_set()
     rows = fine_tune.select_labelled_rows(images.train.labels, 0.2, seed=0)
-    other = (images.train.labels + 1) % 3  # the classes keep their sizes, so the seed draws the same rows
+    other = (images.train.labels + 1) % 3  # with classes of equal sizes, the seed draws the same rows
     unseen = np.setdiff1d(np.arange(60), rows)
     pixels = images.train.images.copy()
     pixels[unseen] = 0
@@ -164,13 +164,13 @@ def test_a_learning_rate_that_is_too_high_is_told() -> None:
         fine_tuned(make_striped_data_set(), 1.0, QUICK._replace(learning_rate=1e30))
 
 
-# The linear probe on views
+# The linear probe on augmented images (views)
 
 
 def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
-    """Test that the loss of the probe comes near the loss of scikit-learn's logistic regression without a penalty.
+    """Compare the loss of the probe with that of scikit-learn's logistic regression without a penalty.
 
-    The problem is convex, so scikit-learn finds the lowest possible loss.
+    The problem is convex, so scikit-learn finds the lowest possible loss. The probe must come close to it.
     """
     images, encoder = make_striped_data_set(train=300), build_small_encoder()
     noise = np.random.default_rng(0)
@@ -187,7 +187,7 @@ def test_the_probe_on_plain_views_comes_near_the_least_loss_there_is() -> None:
     ours = tf.nn.softmax(teacher.classifier.compute_logits(h)).numpy()
     loss, least = (-np.log(chances[np.arange(300), labels]).mean() for chances in (ours, best))
     assert least - 1e-4 < loss < 1.02 * least
-    assert least < 0.9 * np.log(3)  # so there is something to learn: log(3) is the loss of a guess
+    assert least < 0.9 * np.log(3)  # the classes can be learned: a guess has the loss log(3)
 
 
 def test_the_probe_on_views_leaves_the_encoder_and_tells_each_seed() -> None:

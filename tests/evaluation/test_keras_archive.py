@@ -1,6 +1,6 @@
 """Tests that older releases of Keras 3 can load encoder.keras.
 
-The file must name no argument that those releases do not know. So it leaves out every argument that has its default
+An older release does not know every argument of a layer. So the file must leave out each argument that has its default
 value.
 """
 
@@ -45,7 +45,7 @@ def save_small_encoder(folder: Path) -> tuple[Path, tf.keras.Model]:
 
 
 def find_configs(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield every JSON object in config.json that describes a Keras object."""
+    """Yield every part of a .keras file's config.json that describes a Keras object."""
     if isinstance(value, list):
         for each in value:
             yield from find_configs(each)

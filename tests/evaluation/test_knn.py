@@ -1,6 +1,7 @@
-"""Tests k-NN: the k training images with the most similar h (encoder output) vote for the class of a test image.
+"""Tests k-nearest-neighbour classification (k-NN) on the encoder's outputs h.
 
-Also tests k-NN on a sample of images during training, and the neighbours that a picture shows.
+The k training images with the most similar h vote for the class of a test image. Further tests are about k-NN on a
+sample of images during training, and about the choice of neighbours for a picture.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ def test_knn_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch, at_once: 
             count, weights=lambda distance: np.exp((1 - distance) / 0.07), metric="cosine", algorithm="brute"
         ).fit(train_h.astype(np.float64), train_labels)
         assert found[str(count)] == pytest.approx(oracle.score(test_h.astype(np.float64), test_labels), abs=1e-12)
-    assert len(set(found.values())) > 1  # if all accuracies were equal, a wrong k would not be noticed
+    assert len(set(found.values())) > 1  # different k must give different accuracies, so that a wrong k is noticed
 
 
 @pytest.mark.parametrize("count", [1, 7, 90, 91])
-@pytest.mark.parametrize("levels", [1, 5, 10**6])  # all similarities are equal, many are equal, hardly any are equal
+@pytest.mark.parametrize("levels", [1, 5, 10**6])  # all, many, or hardly any similarities are equal
 def test_the_most_similar_are_the_first_of_a_stable_sort(count: int, levels: int) -> None:
     similarity = np.random.default_rng(count).integers(0, levels, (13, 91)).astype(np.float32)
     index, values = knn._select_most_similar(similarity, count)
@@ -50,7 +51,7 @@ def test_a_row_that_is_not_finite_is_alike_to_nothing(bad: float) -> None:
 
 def test_near_rows_outvote_a_majority() -> None:
     train_h = np.array([[1, 0], [0.9, np.sqrt(0.19)], [0.9, -np.sqrt(0.19)]])  # similarities 1, 0.9, 0.9 to (1, 0)
-    train_labels = np.array([0, 1, 1])  # the nearest row has the larger weight: exp(1 / 0.07) > 2 exp(0.9 / 0.07)
+    train_labels = np.array([0, 1, 1])  # class 0 wins: exp(1 / 0.07) > 2 exp(0.9 / 0.07)
     assert knn.classify_by_neighbours(train_h, train_labels, np.array([[2.0, 0]]), np.array([0]), [3]) == {"3": 1.0}
 
 
@@ -106,11 +107,11 @@ def test_knn_of_a_sample_in_pixels_and_in_h() -> None:
 def test_votes_in_parts_are_votes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     given = *draw_clouds(300), *draw_clouds(25, seed=1)
     at_once = knn.classify_by_neighbours(*given)
-    monkeypatch.setattr(knn, "_VOTES_AT_ONCE", 10)  # two rows at a time, with votes for at most five classes
+    monkeypatch.setattr(knn, "_VOTES_AT_ONCE", 10)  # two test images at a time, if there are five classes
     assert knn.classify_by_neighbours(*given) == at_once
 
 
-# Neighbours
+# Neighbours for a picture
 
 
 def test_nearest_takes_a_query_of_every_class_in_turn() -> None:

@@ -1,7 +1,7 @@
 """Tests the linear probe, a linear classifier on the encoder's output.
 
-It must equal scikit-learn's logistic regression on standardised columns, with the same iterations. The
-value and the gradient of the probe's objective are compared with the formula, computed in a loop over the images.
+It must give the same classifier as scikit-learn's logistic regression on standardised columns, in the same number of
+iterations. The objective (loss plus penalty) and its gradient are compared with their formulas.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def test_the_probe_makes_the_iterations_of_scikit_learn(
 def compute_by_the_formula(
     weights: np.ndarray, bias: np.ndarray, rows: np.ndarray, labels: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Return the value of the objective in float64, and its gradient to weights and bias together, (classes, d + 1)."""
+    """Return the objective in float64, and its gradient to the weights and the bias in one array (classes, d + 1)."""
     value, slope = np.sum(weights**2) / (2 * 0.01 * len(rows)), np.c_[weights / (0.01 * len(rows)), 0 * bias]
     for x, label in zip(rows.astype(np.float64), labels):
         p = np.exp(weights @ x + bias) / np.exp(weights @ x + bias).sum()
@@ -54,14 +54,14 @@ def compute_by_the_formula(
     return float(value), slope
 
 
-@pytest.mark.parametrize("count", [1, 17, 50])  # fewer rows than _SHARES, one row more, and several blocks of rows
+@pytest.mark.parametrize("count", [1, 17, 50])  # fewer rows than _SHARES, one more than _SHARES, and several blocks
 def test_the_objective_is_the_formula(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(linear_probe, "_BLOCK", 12)  # a block has two rows
     (rows, labels), weights = draw_clouds(count), np.random.default_rng(5).standard_normal((4, 7))
     with ThreadPoolExecutor(3) as pool:
         value, slope = linear_probe.Objective(rows, labels, 4, pool)(weights.reshape(-1))
     expected, rise = compute_by_the_formula(weights[:, :-1], weights[:, -1], rows, labels)
-    # There are at most 7 + 50 additions and one division of numbers below 20. Each has a relative error of 2^-53.
+    # A result needs at most 7 + 50 additions and one division, of numbers below 20. Each has a relative error of 2^-53.
     assert value == pytest.approx(expected, abs=60 * 20 * 2.0**-52)
     np.testing.assert_allclose(slope.reshape(4, 7), rise, rtol=0, atol=60 * 20 * 2.0**-52)
 

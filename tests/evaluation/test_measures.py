@@ -1,4 +1,7 @@
-"""Tests the measures of h (encoder output) and z (projection) that need no labels, and the choice of measured views."""
+"""Tests measures of the encoder's output h and of the projection z that need no labels, such as the effective rank.
+
+Further tests are about the choice of the images on which they are measured.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from tests.support.small_encoder import build_small_encoder
 
 
 def draw_rows(rows: int, columns: int, seed: int = 0) -> np.ndarray:
-    """Return float32 rows. The columns differ much in the size of their numbers, and their means are not 0."""
+    """Return random float32 rows. Some columns have much larger numbers than others, and no column has the mean 0."""
     random = np.random.default_rng(seed)
     return (random.normal(1, 1, (rows, columns)) * np.geomspace(1, 1e-3, columns)).astype(np.float32)
 
@@ -71,7 +74,7 @@ def test_the_measures_of_a_collapsed_encoder_have_their_closed_forms() -> None:
 
 
 def test_the_measures_of_orthogonal_images_have_their_closed_forms() -> None:
-    """Test four images. Rows of different images are orthogonal, and the two views of an image have equal rows."""
+    """Test four images. The two views of an image have equal z. The z of different images are orthogonal."""
     z = np.tile(np.eye(4, dtype=np.float32), (2, 1))
     found = measure_views(Projected(3 * z, 5 * z))
     right = {"alignment": 0, "uniformity": -4, "rank_h": 4, "rank_z": 4, "std_z": math.sqrt(3) / 4, "dead_h": 0}
@@ -103,7 +106,7 @@ def test_the_sample_is_drawn_by_the_seed_from_the_test_split() -> None:
     assert first.index.tolist() == again.index.tolist() != other.index.tolist()
     assert len(set(first.index.tolist())) == 5
     assert np.array_equal(first.images, images.test.images[first.index - 13])
-    assert min(first.index) >= 13  # the indices of the training images end at 12, so training never draws these views
+    assert min(first.index) >= 13  # 0 to 12 are training images: these views are never trained on
 
 
 def test_few_images_are_all_taken_and_one_is_not_enough() -> None:
@@ -117,7 +120,7 @@ def test_few_images_are_all_taken_and_one_is_not_enough() -> None:
 def test_h_and_z_are_those_of_the_first_views_and_then_the_second(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Test made-up views: view 2 is view 1 plus 1. Five images do not always fill whole batches."""
+    """Test imitated views: view 2 of an image is its view 1 plus 1. The last batch of images may be smaller."""
     monkeypatch.setattr("lowlevel_simclr.evaluation.measures.VIEWS_AT_ONCE", at_once)
     encoder, head = build_small_encoder(), build_projection_head(5, (4, 3))
 

@@ -1,4 +1,4 @@
-"""Tests that every picture (plot) of a run shows its data, is a small file, and is drawn without a window system."""
+"""Tests the pictures that training draws: each must show the right data, be a small file, and need no window system."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def rgb(colour: str) -> np.ndarray:
 
 
 def place_of(picture: np.ndarray, tile: np.ndarray) -> tuple[int, int] | None:
-    """Return where a tile of noise (h, w, 3) is in the picture, as the row and column of its corner, or None.
+    """Find an image of noise (h, w, 3) in a picture. Return the row and column of its corner, or None.
 
-    More than half of the tile's pixels must match. They need not all match, because a renderer may shift a part of the
-    tile by a pixel. If the picture shows another tile, far fewer pixels match.
+    More than half of the image's pixels must be equal. The others may differ, because drawing can shift a part of an
+    image by a pixel. At any other place of the picture, far fewer pixels are equal.
     """
     height, width = tile.shape[:2]
     corners = np.argwhere((picture[: 1 - height, : 1 - width] == tile[0, 0]).all(axis=-1))
@@ -79,9 +79,9 @@ def test_views_show_every_pixel_of_every_image(tmp_path: Path) -> None:
 
 
 def test_views_stand_below_their_original(tmp_path: Path) -> None:
-    """Test images of one colour each. No colour is grey, because the text is grey.
+    """Test images that have a single colour each. None is grey, because the text is grey.
 
-    Each column of the picture shows an image and below it the two views of the image.
+    Each column of the picture must show an image, and below it the two views of this image.
     """
     originals, first, second = (np.full((2, 8, 8, 3), (red, 0, 90), np.uint8) for red in (40, 80, 120))
     originals[1, ..., 0] = 45
@@ -152,7 +152,7 @@ def test_large_pictures_are_stored_in_256_colours(tmp_path: Path, monkeypatch: p
 
 
 def doubled(image: np.ndarray) -> np.ndarray:
-    return image.repeat(2, axis=0).repeat(2, axis=1)  # neighbours are drawn twice as large as their 32 pixels
+    return image.repeat(2, axis=0).repeat(2, axis=1)  # neighbours of 32 pixels are drawn with 64
 
 
 def test_neighbours_are_framed_right_or_wrong(tmp_path: Path, figures: list[Figure]) -> None:
@@ -167,7 +167,7 @@ def test_neighbours_are_framed_right_or_wrong(tmp_path: Path, figures: list[Figu
             assert corner is not None
             colour = rgb(plots.RIGHT if labels[number, place] == number else plots.WRONG)
             np.testing.assert_array_equal(picture[corner[0] - 2, corner[1] + 32], colour)  # the frame above the image
-            np.testing.assert_array_equal(picture[corner[0] + 32, corner[1] - 2], colour)  # the frame left of it
+            np.testing.assert_array_equal(picture[corner[0] + 32, corner[1] - 2], colour)  # the frame left of the image
     words = [text.get_text() for text in figures[0].axes[0].texts]
     assert (words.count("class a"), words.count("class b")) == (1, 1)
     assert [sum(word.startswith(mark) for word in words) for mark in "\u2713\u2717"] == [8, 2]
@@ -294,7 +294,7 @@ def test_an_embedding_shows_all_images_twice_by_class(tmp_path: Path, figures: l
     assert ["untrained" in axes.get_title(loc="left") for axes in figures[0].axes] == [True, False]
     trained = points(figures[0])[1]
     centres = np.array([part.mean(axis=0) for part in trained])
-    for number, part in enumerate(trained):  # classes that h separates must be separate on the map
+    for number, part in enumerate(trained):  # h separates the classes, so the map must too
         nearest = np.linalg.norm(part[:, None] - centres, axis=-1).argmin(axis=1)
         assert (nearest == number).mean() > 0.9
 
@@ -313,7 +313,7 @@ def test_labels_colour_and_move_nothing(tmp_path: Path, figures: list[Figure]) -
 
 
 def test_twenty_classes_have_their_own_mark(tmp_path: Path, figures: list[Figure]) -> None:
-    """Test 25 classes. 20 of them get a mark and a name: those with most images (the last five), and the first 15."""
+    """Test 25 classes. 20 get a mark and a name: the five with the most images (the last five), and the first 15."""
     classes = [f"class {number}" for number in range(25)]
     labels = np.concatenate([np.arange(25), np.arange(20, 25)])
     h = np.random.default_rng(0).normal(size=(30, 4))
@@ -345,7 +345,7 @@ def test_few_or_collapsed_rows_are_drawn(tmp_path: Path, figures: list[Figure], 
         tmp_path / "e.png", {"a": np.ones((count, 8)), "b": np.zeros((count, 8))}, np.zeros(count), CLASSES[:1], seed=0
     )
     for panel in points(figures[0]):
-        np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # a collapsed encoder: all points are in one place
+        np.testing.assert_allclose(panel[0], 0, atol=1e-6)  # all rows are equal, so all points are in one place
 
 
 # Without a window system, and on a full disk

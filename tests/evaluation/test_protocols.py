@@ -1,4 +1,4 @@
-"""Tests that an interrupted evaluation continues: it trains only classifiers whose accuracy is not stored yet."""
+"""Tests that an interrupted evaluation continues: only classifiers without a stored accuracy are trained."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from lowlevel_simclr.run.atomic import RunError
 
 @pytest.fixture
 def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make writing fail as on a file system that is mounted read-only."""
+    """Make every attempt to write a file fail, as on a file system that is mounted read-only."""
 
     def refuse(*given: object, **more: object) -> BinaryIO:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

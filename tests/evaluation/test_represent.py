@@ -1,4 +1,4 @@
-"""Tests the representation h: the encoder's output for images that were resized and scaled without randomness.
+"""Tests the computation of the encoder's outputs h for a data set: images are resized and scaled, but not augmented.
 
 The encoder runs in inference mode, and its weights must not change.
 """
@@ -111,7 +111,7 @@ def test_an_encoder_that_changes_is_refused() -> None:
         represent.represent_splits(Restless(), make_striped_data_set())
 
 
-@pytest.mark.parametrize("place", [0, -1])  # the weights of a convolution, and a moving variance
+@pytest.mark.parametrize("place", [0, -1])  # the first weight is a convolution's, the last one a moving variance
 def test_the_hash_sees_one_bit_of_any_weight(place: int) -> None:
     encoder = build_small_encoder()
     before, weights = represent.hash_weights(encoder), encoder.get_weights()

@@ -1,4 +1,4 @@
-"""Tests that a new run can start with the encoder of an earlier run."""
+"""Tests that a new training can start with the encoder of an earlier training (--weights)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Return a run that stopped after 2 of 5 steps. Its encoder has the random initial weights of seed 7."""
+    """Write a run that was stopped after 2 of 5 steps. Its encoder has the random initial weights of seed 7."""
     variables = keras.name_variables("encoder", encoder.build_encoder(*SHAPE, seed=7))
     arrays = {name: variable.numpy() for name, variable in variables.items()}
     checkpoint.save(tmp_path / "run" / "checkpoints", 2, {**arrays, "projection/0": np.zeros(3)}, {}, keep=1)

@@ -1,6 +1,6 @@
-"""Tests evaluation.json and the table of its numbers, which compares the trained encoder with baselines.
+"""Tests the results of an evaluation: the file evaluation.json, and the table that is printed from it.
 
-The baselines are the untrained encoder and raw pixels.
+They compare the trained encoder with an untrained encoder and with raw pixels.
 """
 
 from __future__ import annotations

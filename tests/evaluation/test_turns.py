@@ -1,4 +1,4 @@
-"""Tests the choice of images for plots: one of each class, then a second one of each class, and so on."""
+"""Tests the choice of images for pictures: one of each class, then a second one of each class, and so on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lowlevel_simclr.evaluation.turns import choose_in_turn
 
 
 def test_every_class_comes_once_before_any_comes_twice() -> None:
-    labels = np.repeat(np.arange(10), 50)  # images sorted by class, as in a folder
+    labels = np.repeat(np.arange(10), 50)  # the images are sorted by class
     assert labels[choose_in_turn(labels, 10)].tolist() == list(range(10))
     assert labels[choose_in_turn(labels, 12)].tolist() == [*range(10), 0, 1]
 

@@ -1,7 +1,8 @@
-"""Tests verdicts, the warnings of a run's check-up. Made-up measures cause each verdict. A healthy run has none.
+"""Tests the warnings (verdicts) about training, for example that the encoder has collapsed or learns too slowly.
 
-For a view, the candidates are all other views in the batch. top-1 is the share of views whose most similar candidate
-shows the same image. The chance level is the loss or the top-1 if all similarities are equal.
+Made-up measures must cause each warning, and a healthy training must cause none. The measure top-1 is the share of
+views (augmented images) for which the most similar other view in the batch shows the same image. The chance level is
+the value of the loss or of top-1 if all similarities are equal.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ Curve = Callable[[int], float]
 
 
 def fall(step: int) -> float:
-    """Return the loss of a healthy run at a step. It falls from the chance level to 1.2."""
+    """Return the loss of a healthy training at a step. It falls from the chance level to 1.2."""
     return 1.2 + (CHANCE - 1.2) * math.exp(-step / 80)
 
 
 def rise(step: int) -> float:
-    """Return the top-1 of a healthy run at a step. It rises from the chance level to 0.9."""
+    """Return the top-1 of a healthy training at a step. It rises from the chance level to 0.9."""
     return 0.9 - 0.892 * math.exp(-step / 80)
 
 
@@ -68,7 +69,7 @@ def make_history(
     measured: Mapping[str, Curve | float] = HEALTHY,
     every: int = 100,
 ) -> History:
-    """Return a run with check-ups after the first step, after every `every` steps, and after the last step."""
+    """Return the history of a training. It was measured after step 1, after every `every` steps, and at its end."""
     rows = []
     for step in range(1, steps + 1):
         row: dict[str, Any] = {"step": step, "loss": loss(step), "top1": top1(step), "learning_rate": 1e-3}
@@ -86,7 +87,7 @@ def list_kinds(history: History, facts: Facts = FACTS) -> list[str]:
 
 
 def find_one(history: History, kind: str, facts: Facts = FACTS) -> Verdict:
-    """Return the only verdict of a run. Check before that it has this kind, and advice that names flags."""
+    """Return the only verdict about a training. Assert that it has this kind, and that its advice names flags."""
     found = judge(history, facts)
     assert [verdict.kind for verdict in found] == [kind]
     assert_advice_names_flags(found[0])
@@ -95,7 +96,7 @@ def find_one(history: History, kind: str, facts: Facts = FACTS) -> Verdict:
 
 
 def assert_advice_names_flags(verdict: Verdict) -> None:
-    """Check that the two pieces of advice are sentences with flags, and that the command line accepts these flags."""
+    """Assert that the two pieces of advice are sentences with flags, and that the command line accepts these flags."""
     assert len(verdict.advice) == 2 and all(text.endswith(".") for text in verdict.advice)
     for text in verdict.advice:
         words = text.rstrip(".").replace(",", "").replace("(", "").replace(")", "").split()
@@ -119,7 +120,7 @@ def chance_top1(step: int) -> float:
     return 1 / 127 + (0.004 if step % 3 == 0 else -0.002)
 
 
-# A healthy run has none
+# A healthy training has no verdict
 
 
 @pytest.mark.parametrize("steps", [1, 30, 60, 139, 140, 300, 600])
@@ -142,7 +143,7 @@ def test_a_long_warm_up_is_not_a_loss_that_is_stuck() -> None:
 
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_a_high_temperature_leaves_less_to_fall(factor: float) -> None:
-    """Test that the rules compare the loss with the lowest possible one. This depends on temperature and factor."""
+    """Test that the rules compare the loss with the lowest possible loss, which depends on temperature and factor."""
     chance = factor * CHANCE
     facts = dataclasses.replace(FACTS, temperature=10.0, loss_factor=factor, chance=chance)
     assert facts.lowest / chance == pytest.approx(0.979, abs=1e-3)
@@ -188,7 +189,7 @@ def test_a_loss_that_came_back_before_the_next_check_up() -> None:
 
     find_one(make_history(loss, rise, 390, {**HEALTHY, "update_ratio": 0.02}), "rate")
     find_one(make_history(loss, rise, 390, every=0), "rate")
-    assert list_kinds(make_history(loss, rise, 310)) == []  # ten steps at the higher loss are too few for a verdict
+    assert list_kinds(make_history(loss, rise, 310)) == []  # the loss was high for only ten steps
 
 
 def test_large_steps_and_a_loss_that_never_fell() -> None:
@@ -228,14 +229,14 @@ def test_a_stuck_loss_waits_for_a_check_up_but_not_for_ever() -> None:
 
 
 def make_early_checkup(steps: int) -> History:
-    """Return a stuck run whose only check-up was after the first step."""
+    """Return the history of a training whose loss never falls. It was measured only after the first step."""
     history = History()
     row = {"loss": CHANCE, "top1": 0.008}
     history.add([{"step": step, **row, **(HEALTHY if step == 1 else {})} for step in range(1, steps + 1)])
     return history
 
 
-HARD = {**HEALTHY, "alignment": 1.25, "std_z": 0.1}  # alignment of random rows: 2 * 64 * 0.01 = 1.28
+HARD = {**HEALTHY, "alignment": 1.25, "std_z": 0.1}  # random z, 64 numbers wide: alignment is 2 * 64 * 0.1^2 = 1.28
 
 
 def test_views_that_are_too_hard() -> None:
@@ -269,7 +270,7 @@ def test_views_that_are_too_easy_are_found_without_labels() -> None:
     found = find_one(make_history(fall, easy_top1, 200, worse), "easy")
     assert "the effective rank of h fell from 20 at step 1 to 7" in found.evidence
     assert "views.png" in found.evidence  # the default recipe changes sizes and colours
-    learning = make_history(lambda step: CHANCE - 1.4, lambda step: 0.2, 200, worse)  # a third of the largest fall
+    learning = make_history(lambda step: CHANCE - 1.4, lambda step: 0.2, 200, worse)  # fell by a third of the possible
     assert "top-1 is 0.200, while" in find_one(learning, "easy").evidence
     assert "easy" not in list_kinds(make_history(lambda step: CHANCE - 1.2, lambda step: 0.2, 200, worse))
 
@@ -317,7 +318,7 @@ def test_a_loss_scale_that_keeps_falling(scales: Sequence[float], kinds: list[st
 
 
 def test_rows_that_were_read_again_give_the_same_verdicts() -> None:
-    """Test that null in metrics.jsonl counts as NaN. JSON has no NaN, so NaN is written as null."""
+    """Test that null in metrics.jsonl counts as NaN. JSON has no NaN, so the package writes NaN as null."""
     values = {**COLLAPSED, "gradient_norm": math.nan, "knn": 0.4}
     live = make_history(at_chance, lambda step: 0.0, 200, values)
     read = History()
@@ -338,11 +339,11 @@ def test_every_rule_is_in_the_list() -> None:
 
 @pytest.mark.parametrize("path", STORED_RUNS, ids=lambda path: path.stem)
 def test_stored_runs_have_their_verdicts(path: Path) -> None:
-    """Test rows of real runs. Each file begins with the preset, the facts and the verdicts of its run.
+    """Test the metrics of real trainings. The first line of each file has the preset, the facts and the right verdicts.
 
-    `day29-textures` is the start of a run in `tests/programs/test_verdicts.py`, with a larger encoder. In that run, h
-    becomes worse. With the same kind of views, h becomes better on the data set shapes (`day29-shapes`), because an
-    untrained encoder knows little about shapes.
+    `day29-textures` is the start of a training as in `tests/programs/test_verdicts.py`, with a larger encoder. Its
+    outputs h become worse. With the same augmentation, h becomes better on the data set shapes (`day29-shapes`),
+    because an untrained encoder knows little about shapes.
     """
     first, *lines = path.read_text().splitlines()
     known = json.loads(first)

@@ -1,23 +1,30 @@
-"""Causes faults in tiny runs and counts the wrong outcomes: python -m tests.faults.campaign [--changes N] ...
+"""Tests how training, evaluation and embedding end after a fault (a kill, a full disk, a damaged file, a signal, ...).
 
-    changes      the process is killed, or the disk fails, when a run changes a file for the n-th time
-    kills        the process is killed at random moments
-    corruptions  a file of a finished run is replaced by one of fourteen wrong things, and then a program runs
+    python -m tests.faults.campaign [--changes N] [--kills N] ...
+
+A campaign is many such tests (trials), made with a tiny network. It has six parts:
+
+    changes      when training changes a file for the n-th time, the process is killed or the disk fails
+    kills        training is killed at random moments
+    corruptions  a file of a finished training is replaced by one of fourteen wrong things, and then a program runs
     signals      a program receives a signal at a random moment
-    inputs       a program reads images, npz files, pickles and archives with random damage
-    memory       the memory of a run of many steps is watched
+    inputs       images, npz files, pickles and archives with random damage are read
+    memory       training makes many steps, and its memory is measured
 
-A campaign has these six parts. A part makes trials; a trial is one run with a fault. After a fault of the first two
-kinds, the program must end without a traceback. The same command then runs again. It must end with the same weights,
-bit by bit, as a run without a fault. After a corruption, each program must end within a minute, either successfully or
-with one sentence. If training succeeds, it must end with the same weights. After a signal, a program must end within
-five seconds with the exit code of the signal, and the same command must then succeed. A damaged input must be read, or
-refused with this package's own error. The memory of a run of many steps must not grow in its second half. The campaign
-prints every wrong outcome. Its exit code is 1 if there is one.
+What must happen:
 
-The parts take turns. The JSON file of --out has the counts of each part so far. The same command continues a campaign
-that was stopped. It first repeats the trials with wrong outcomes. Those that now end correctly are listed under
-"mended".
+    changes, kills  The program ends without a traceback. The same command is then started again. It must end with the
+                    same weights, bit by bit, as training without a fault.
+    corruptions     The program ends within a minute, either successfully or with an error message of one sentence. If
+                    training succeeds, it ends with the same weights as training without a fault.
+    signals         The program ends within five seconds with the exit code of the signal. The same command then
+                    succeeds.
+    inputs          The input is read, or refused with one of this package's own errors.
+    memory          The memory does not grow in the second half of the training.
+
+The campaign prints every wrong outcome. Its exit code is 1 if there is one. Trials of the different parts alternate.
+The JSON file of --out has the counts of each part so far. If a campaign was stopped, the same command continues it. It
+first repeats the trials with wrong outcomes. Those that now end correctly are listed under "mended".
 """
 
 from __future__ import annotations
@@ -48,20 +55,20 @@ PROGRAMS = {
     "evaluate": [RUN, "--protocol", "knn"],
     "embed": [RUN, "photos", "--out", "h.npz"],
 }
-KILL = 1  # the kind of fault in which the shim (see shim.c) kills the process at a change of a file
+KILL = 1  # the number that tells the library of shim.c to kill the process at a change of a file
 KINDS = {KILL: "killed", errno.ENOSPC: "disk full", errno.EIO: "input/output error"}
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-MOST_GROWTH = 16 * 2**20  # a run of many steps may grow in its second half by at most this number of bytes
+MOST_GROWTH = 16 * 2**20  # the memory of a long training may grow in its second half by at most this number of bytes
 
 
 class Campaign:
-    """The trials of a campaign. A trial is one run of a program with a fault.
+    """The trials of a campaign. In a trial, one program runs, and one fault happens.
 
-    Each method with the argument `number` makes the trial of this number.
+    A method with the single argument `number` makes the trial of this number.
     """
 
     def __init__(self, folder: Path, seed: int, records: dict[str, Record]) -> None:
-        """Train one run without a fault. The trials compare their results with this run."""
+        """Train once without a fault. The trials compare their weights with the weights of this run."""
         self.folder, self.seed, self.records = folder, seed, records
         whole = self.make_place(finished=False)
         ended = run_trial("train", TRAIN, whole, fault=(whole / RUN, 10**9, 0))
@@ -75,7 +82,7 @@ class Campaign:
         return random.Random(f"{self.seed} {part} {number}")
 
     def make_place(self, finished: bool) -> Path:
-        """Return a new working folder. If `finished`, it contains a copy of the finished run, and three pictures."""
+        """Return a new working folder. If `finished`, it has a copy of the run without a fault, and three pictures."""
         place = Path(tempfile.mkdtemp(dir=self.folder))
         if finished:
             shutil.copytree(self.whole / RUN, place / RUN)
@@ -83,22 +90,22 @@ class Campaign:
         return place
 
     def compare(self, record: Record, kind: str, what: str, run: Path) -> None:
-        """Record a wrong outcome if the final weights of this run differ from those of the run without a fault."""
+        """Record a wrong outcome if the final weights of `run` differ from those of the run without a fault."""
         state = read_final_state(run)
         if state != self.state:
             record.note(kind, f"{what}: the weights differ" if state else f"{what}: there is no last checkpoint")
 
     def resume(self, record: Record, kind: str, what: str, place: Path) -> None:
-        """Run the same command again, and compare the final weights."""
+        """Start the training of a trial again, and compare its final weights with those of the run without a fault."""
         if record.judge(kind + ", resumed", what, run_trial("train", TRAIN, place), (0,)):
             self.compare(record, kind, what, place / RUN)
 
     @cached_property
     def faults(self) -> list[tuple[int, int]]:
-        """Return the faults at changes of files, in the order of the trials, as pairs (number of the change, kind).
+        """Return the faults of the part `changes`, in the order of the trials: pairs (number of the change, kind).
 
-        There are three kinds: a kill, a full disk, and an input/output error. The list begins with one disk fault for
-        each change, and a kill for every third change. All other pairs follow.
+        There are three kinds: a kill, a full disk, and an input/output error. The list begins with one of the two disk
+        faults for each change of a file, and a kill for every third change. All other pairs follow.
         """
         numbers = list(range(1, self.changes + 1))
         self.draw("faults", 0).shuffle(numbers)
@@ -111,7 +118,7 @@ class Campaign:
         return first + rest
 
     def fault_change(self, number: int) -> None:
-        """Let one change of a file fail: kill the process, or let the disk fail."""
+        """Train. At one change of a file, kill the process or let the disk fail. Then train again."""
         record = self.records["changes"]
         change, fault = self.faults[number]
         record.facts |= {"changes_of_a_run": self.changes, "every_fault": len(self.faults)}
@@ -124,14 +131,14 @@ class Campaign:
         shutil.rmtree(place)
 
     def kill_at_random(self, number: int) -> None:
-        """Kill one run again and again at random moments. Each trial makes one kill.
+        """Start or resume a training, and kill it at a random moment. The next trial resumes the same training.
 
-        If the run ends before the kill, compare its weights and begin a new run.
+        If the training ends before the kill, compare its weights, begin a new training, and kill that one.
         """
         record, chance = self.records["kills"], self.draw("kills", number)
         code = 0
         while code == 0:
-            # A run that was killed before has fewer steps left, so it ends earlier.
+            # A training that was killed before has fewer steps left, so it needs less processor time.
             last = 1.1 * self.processor if self.killed_again is None else 0.6 * self.processor
             moment = Stop(chance.uniform(0.0, last), signal.SIGKILL)
             place = self.killed_again = self.killed_again or self.make_place(finished=False)
@@ -155,7 +162,7 @@ class Campaign:
         return found
 
     def corrupt(self, number: int) -> None:
-        """Replace or damage a file of a finished run, and run a program on it."""
+        """Replace or damage a file in the folder of a finished training, and start a program that reads the folder."""
         record = self.records["corruptions"]
         every = self.combinations
         file, how, program = every[number % len(every)]
@@ -169,13 +176,14 @@ class Campaign:
         what = f"{program} with {how} in place of {file}"
         ended = run_trial(program, PROGRAMS[program], place)
         right = record.judge(program, what, ended, (0, 1))
-        # A program that refuses to run leaves the damaged file as it is. This may be the checkpoint itself.
+        # A training that refuses the damaged file leaves it as it is. As this may be the last checkpoint, the weights
+        # are compared only if the training succeeded.
         if right and program == "train" and ended.code == 0 and read_final_state(place / RUN) != self.state:
             record.note(program, f"{what}: other weights")
         shutil.rmtree(place, ignore_errors=True)
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to a program at a random moment, and then run the program again."""
+        """Send a signal to a program at a random moment, and then start the program again."""
         record = self.records["signals"]
         program = list(PROGRAMS)[number % len(PROGRAMS)]
         sent = SIGNALS[number // len(PROGRAMS) % len(SIGNALS)]
@@ -216,13 +224,13 @@ class Campaign:
             record.note(kind, problem or f"{processor:.0f} seconds of processor time")
 
     def watch_memory(self, number: int) -> None:
-        """Train for many steps, and compare the memory soon after the middle of the run with the memory at its end."""
+        """Train for many steps, and compare the memory soon after the middle of the training with that at its end."""
         record = self.records["memory"]
         steps = record.asked["steps"]
         place = self.make_place(finished=False)
         ended, grown = growth.watch_growth(steps, place)
         record.facts |= {"grown_bytes": grown, "most_bytes": MOST_GROWTH}
-        # A long run may take longer than LIMIT, so its time is not judged.
+        # A training of many steps may take longer than LIMIT, so its time is not judged.
         if record.judge("long run", f"{steps} steps", ended._replace(seconds=0.0), (0,)) and grown > MOST_GROWTH:
             record.note("long run", f"the memory grew by {grown} bytes in the second half of {steps} steps")
         shutil.rmtree(place)
@@ -239,7 +247,11 @@ PARTS: dict[str, Callable[[Campaign, int], None]] = {
 
 
 def run_parts(campaign: Campaign, parts: Sequence[str]) -> int:
-    """Repeat the trials with wrong outcomes. Then let the parts take turns. Return the number of wrong outcomes."""
+    """Repeat the trials with wrong outcomes. Then make trials of all parts, alternately, until all are done.
+
+    Returns:
+        The number of wrong outcomes.
+    """
     for part in parts:
         record = campaign.records[part]
         for number, text in record.take_wrong():
@@ -262,7 +274,7 @@ def run_parts(campaign: Campaign, parts: Sequence[str]) -> int:
 
 
 def build_shim(folder: Path) -> Path:
-    """Compile the shim, a library that kills the process at a chosen change of a file, or makes the change fail."""
+    """Compile shim.c, a library that kills the process at a chosen change of a file, or makes the change fail."""
     path = folder / "shim.so"
     source = Path(__file__).with_name("shim.c")
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(path), str(source), "-ldl"], check=True)
@@ -272,17 +284,17 @@ def build_shim(folder: Path) -> Path:
 def main() -> int:
     """Run the campaign, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--changes", type=int, default=1000, help="number of faults; 1000 try every change of a file")
+    parser.add_argument("--changes", type=int, default=1000, help="number of faults at changes of files")
     parser.add_argument("--kills", type=int, default=500, help="number of kills at random moments")
     parser.add_argument("--corruptions", type=int, default=1000, help="number of files that are replaced")
-    parser.add_argument("--signals", type=int, default=180)
+    parser.add_argument("--signals", type=int, default=180, help="number of signals")
     parser.add_argument("--inputs", type=int, default=10000, help="number of damaged inputs")
-    parser.add_argument("--memory", type=int, default=2000, help="steps of the run whose memory is watched")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--memory", type=int, default=2000, help="number of steps for the part `memory`")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choices")
     parser.add_argument("--out", type=Path, help="a JSON file for the counts")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        if "FAULT_SHIM" not in os.environ:  # start again: the shim must be loaded when a process starts
+        if "FAULT_SHIM" not in os.environ:  # start this program again, with the library of shim.c loaded from the start
             shim = build_shim(Path(folder))
             more = {"LD_PRELOAD": str(shim), "FAULT_SHIM": str(shim), "TF_CPP_MIN_LOG_LEVEL": "3"}
             command = [sys.executable, "-m", "tests.faults.campaign", *sys.argv[1:]]
@@ -292,7 +304,7 @@ def main() -> int:
 
 
 def _run(folder: Path, given: argparse.Namespace) -> int:
-    """Run every part that the command asks for, and return the exit code."""
+    """Make all trials that the command asks for, and return the exit code."""
     records = {}
     for part in PARTS:
         if number := getattr(given, part):

@@ -1,4 +1,4 @@
-"""Makes the damage for the fault campaign: wrong content for files of a run, and images and archives with damage."""
+"""Makes damaged files for the tests of faults: wrong content for files of a training, damaged images and archives."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def draw_photos(folder: Path) -> None:
 
 
 def _damage(data: bytes, chance: random.Random) -> bytes:
-    """Damage bytes one to four times: flip a bit, cut off the end, remove up to 15 bytes, or insert random bytes."""
+    """Damage the data one to four times: flip a bit, cut off the end, remove up to 15 bytes, or insert random bytes."""
     for _ in range(chance.randint(1, 4)):
         kind, place = chance.randrange(4), chance.randrange(max(1, len(data)))
         if kind == 0:
@@ -76,7 +76,7 @@ def _damage(data: bytes, chance: random.Random) -> bytes:
 
 
 def _draw_image(chance: random.Random) -> bytes:
-    """Return a small image in a random format and mode, of those that the package reads."""
+    """Return a small image in one of the formats and modes that the package reads."""
     mode = chance.choice(["RGB", "L", "P", "RGBA", "LA", "1"])
     form = chance.choice(["PNG", "JPEG", "WEBP", "BMP"])
     size = chance.randint(8, 40), chance.randint(8, 40)
@@ -92,7 +92,7 @@ def _draw_image(chance: random.Random) -> bytes:
 
 
 def read_damaged_image(chance: random.Random, folder: Path) -> str:
-    """Read a damaged image. Return "" if the outcome is right, otherwise what was wrong."""
+    """Read a damaged image. Return "" if this works or raises the right error, otherwise what was wrong."""
     data = _damage(_draw_image(chance), chance)
     try:
         pixels = image_file.read_pixels(data, Shape(16, 16, 3))
@@ -104,7 +104,7 @@ def read_damaged_image(chance: random.Random, folder: Path) -> str:
 
 
 def read_damaged_npz(chance: random.Random, folder: Path) -> str:
-    """Read a damaged npz data set. Return "" if the outcome is right, otherwise what was wrong."""
+    """Read a damaged npz file. Return "" if this works or raises the right error, otherwise what was wrong."""
     file = io.BytesIO()
     images = np.frombuffer(chance.randbytes(12 * 8 * 8 * 3), np.uint8).reshape(12, 8, 8, 3)
     save = chance.choice([np.savez, np.savez_compressed])
@@ -121,7 +121,7 @@ def read_damaged_npz(chance: random.Random, folder: Path) -> str:
 
 
 def read_damaged_pickle(chance: random.Random, folder: Path) -> str:
-    """Read a damaged pickle of arrays. Return "" if the outcome is right, otherwise what was wrong."""
+    """Read a damaged pickle of arrays. Return "" if this works or raises the right error, otherwise what was wrong."""
     content = {b"data": np.arange(48, dtype=np.uint8).reshape(2, 24), b"labels": [1, 2], b"names": [b"a", "b"]}
     path = folder / "damaged"
     path.write_bytes(_damage(pickle.dumps(content, protocol=chance.choice([2, 4])), chance))
@@ -135,9 +135,9 @@ def read_damaged_pickle(chance: random.Random, folder: Path) -> str:
 
 
 def read_damaged_archive(chance: random.Random, folder: Path) -> str:
-    """Unpack a damaged archive, as if its SHA-256 had not been checked.
+    """Unpack a damaged tar archive, as if its SHA-256 had not been checked.
 
-    Return "" if the outcome is right, otherwise what was wrong.
+    Return "" if this works or raises the right error, otherwise what was wrong.
     """
     batch = pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 2]}, protocol=2)
     file = io.BytesIO()

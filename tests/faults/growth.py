@@ -1,4 +1,4 @@
-"""Measures how much the memory of a run with many steps grows."""
+"""Measures how much the memory of a training process grows during many steps."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 
 from tests.faults.trials import SMALL, Ended, run_trial
 
-LONGEST = 3600.0  # seconds after which the run is stopped
+LONGEST = 3600.0  # seconds after which the training is stopped
 
 
 def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
-    """Train for many steps, and watch the memory.
+    """Train for many steps, and measure the memory 50 times a second.
 
     Args:
         steps: the number of steps.
         folder: the working folder.
 
     Returns:
-        How the run ended, and the growth of its memory in bytes (see `compute_growth`).
+        How the training ended, and the growth of its memory in bytes (see `compute_growth`).
     """
     flags = [*SMALL, "--out", "run"]
     flags[flags.index("--steps") + 1] = str(steps)
     flags[flags.index("--checkpoint-every") + 1] = str(steps // 20)
     metrics = folder / "run" / "metrics.jsonl"
-    samples: list[tuple[int, int]] = []  # pairs: size of metrics.jsonl (grows at each step), memory
+    samples: list[tuple[int, int]] = []  # pairs: size of metrics.jsonl, to which each step adds; memory
 
     def sample(child: int) -> None:
         if metrics.exists():
@@ -37,14 +37,14 @@ def watch_growth(steps: int, folder: Path) -> tuple[Ended, int]:
 
 
 def compute_growth(samples: Sequence[tuple[int, int]]) -> int:
-    """Return how much the memory of a run grew in its second half, in bytes.
+    """Return how much the memory of a training grew in its second half, in bytes.
 
     Args:
         samples: pairs of the progress, in any unit, and the resident memory in bytes.
 
     Returns:
-        The median memory in the last tenth of the run, minus the median memory in the tenth after the middle. Medians
-        are used, because a single sample depends on what the run saves at that moment.
+        The median memory in the last tenth of the training, minus the median memory in the tenth after the middle.
+        Medians are used, because a single sample depends on what the training saves at that moment.
     """
     end = max(progress for progress, _ in samples)
 
@@ -55,5 +55,5 @@ def compute_growth(samples: Sequence[tuple[int, int]]) -> int:
 
 
 def read_resident(process: int) -> int:
-    """Return the resident memory of a child process in bytes, or 0 if it has ended, but was not waited for."""
+    """Return the resident memory of a child process in bytes, or 0 if it has ended and is a zombie."""
     return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,11 +1,10 @@
-"""Runs the test drivers of the kernels under a sanitizer, and counts their cases.
-
-A driver is a C++ program that calls a kernel with random cases.
+"""Runs the C++ kernels with random inputs (cases) under a sanitizer or libFuzzer, and stores the number of cases.
 
     python -m tests.faults.kernels address 60 --out FILE      like kernels/sanitize.sh address 60
     python -m tests.faults.kernels fuzzer 600 --out FILE      libFuzzer; needs clang++
 
-The table in docs/security.md shows these counts next to the counts of the fault campaign.
+The C++ programs that call the kernels are test drivers. The table in docs/security.md shows the numbers, next to those
+of tests/faults/campaign.py.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ KERNELS = Path(__file__).parents[2] / "kernels"
 SCRIPT = KERNELS / "sanitize.sh"
 DRIVERS = sorted(path.parent.name for path in KERNELS.glob("*/*_test_driver.cc") if path.parent.name != "glue")
 KINDS = ("address", "undefined", "thread", "none", "fuzzer")
-DRIVER = re.compile(r"^(\w+):$", re.MULTILINE)  # the script writes the name of each driver before it runs it
+DRIVER = re.compile(r"^(\w+):$", re.MULTILINE)  # kernels/sanitize.sh prints the name of each driver before its output
 CASES = re.compile(r"^(\d+) cases, (\d+) wrong$", re.MULTILINE)
 FUZZED = re.compile(r"^Done (\d+) runs in \d+ second", re.MULTILINE)
 
@@ -34,11 +33,11 @@ def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
     """Run all drivers at the same time.
 
     Args:
-        kind: the sanitizer, one of KINDS.
-        seconds: how long each driver tries cases, in seconds.
+        kind: the sanitizer, or "fuzzer": one of KINDS.
+        seconds: the number of seconds for which each driver tries cases.
 
     Returns:
-        Three values: the number of cases for each driver, whether all drivers succeeded, and their output.
+        The number of cases for each driver, whether all drivers succeeded, and the output of all drivers.
     """
     environment = {**os.environ, **({"CXX": "clang++"} if kind == "fuzzer" else {})}
 
@@ -56,7 +55,7 @@ def run_drivers(kind: str, seconds: int) -> tuple[dict[str, int], bool, str]:
 
 
 def count_cases(printed: str) -> tuple[dict[str, int], int]:
-    """Return from the output of the drivers how many cases each of them tried, and how many cases were wrong."""
+    """Read from the output of the drivers how many cases each driver tried, and how many cases were wrong in all."""
     parts = DRIVER.split(printed)
     cases, wrong = {}, 0
     for name, text in zip(parts[1::2], parts[2::2]):
@@ -71,8 +70,8 @@ def main() -> int:
     """Run the drivers, store the counts, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
-    parser.add_argument("seconds", type=int, help="how long each driver tries cases")
-    parser.add_argument("--out", type=Path, required=True, help="the JSON file of the campaign")
+    parser.add_argument("seconds", type=int, help="the time for which each driver tries cases")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file of tests/faults/campaign.py")
     given = parser.parse_args()
     cases, right, printed = run_drivers(given.kind, given.seconds)
     if not cases:  # the drivers could not be built, so there is nothing to store

@@ -1,10 +1,10 @@
 """Calls the ops with random, often wrong arguments: python -m tests.faults.misuse SECONDS [--seed S] [--out FILE].
 
 A call must return, or raise one of the errors that the ops document. It must not crash the process. Each call is made
-with two implementations: the native op, and the stock op, which is built from TensorFlow's own ops. Either both must
-return results of the same shapes and types, or both must raise an error. There is one exception: the native op may
-refuse what the stock op accepts, for example float64, if its message names the stock op. The calls run in a separate
-process. If it crashes, the program counts the crash and continues with the next call in a new process.
+twice: with the C++ op (native), and with the same op built from TensorFlow's own ops (stock). Either both must return
+results of the same shapes and types, or both must raise an error. There is one exception: the native op may refuse what
+the stock op accepts, for example float64, if its error message names the stock op. The calls are made in a separate
+process. If this process crashes, the program counts the crash and continues with the next call in a new process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.faults.record import read_whole, write_whole
 
 MOST_CRASHES = 20  # after this number of crashes the program stops
 WRONG = "WRONG "
-WIDER = "--ops stock"  # the message has these words if the native op refuses what the stock op accepts
+WIDER = "--ops stock"  # the error message must have these words if the native op refuses what the stock op accepts
 
 
 class Call(NamedTuple):
@@ -33,7 +33,7 @@ class Call(NamedTuple):
 
 
 def draw_call(number: int, seed: int) -> Call:
-    """Return a call. First all arguments are valid. Then none, one or two of them are replaced by odd values.
+    """Return a random call of an op. Its arguments are valid, except that up to two are replaced by odd values.
 
     Args:
         number: the number of the call.
@@ -63,7 +63,7 @@ def _draw_tensor(chance: random.Random, shape: list[int] | None = None, kind: st
 
 
 def _put_odd_value(chance: random.Random, value: Any) -> Any:
-    """Return a copy of an array with an odd number at a random place. For ViewParams, do this to one of its fields."""
+    """Return a copy of an array with an odd number at a random place. In a ViewParams, change one of its arrays."""
     import numpy as np
 
     if isinstance(value, tuple) and hasattr(value, "_replace"):
@@ -78,7 +78,7 @@ def _put_odd_value(chance: random.Random, value: Any) -> Any:
 
 
 def _cut_rows(chance: random.Random, value: Any) -> Any:
-    """Return the first rows of an array (at most two). For ViewParams, do this to one of its fields."""
+    """Return at most the first two rows of an array. In a ViewParams, cut one of its arrays."""
     if isinstance(value, tuple) and hasattr(value, "_replace"):
         field = chance.choice(value._fields)
         return value._replace(**{field: getattr(value, field)[: chance.randrange(3)]})
@@ -143,7 +143,7 @@ SOUND: dict[str, Callable[[random.Random], dict[str, Any]]] = {
 
 
 def judge(call: Call, native: Any, stock: Any, allowed: tuple[type[Exception], ...]) -> str:
-    """Make a call with both implementations. Return "" if both end as they must, otherwise what is wrong.
+    """Make a call with the native and with the stock op. Return "" if both end as they must, otherwise what is wrong.
 
     Args:
         call: the call.
@@ -173,7 +173,7 @@ def _list_results(found: Any) -> list[Any]:
 
 
 def make_calls(first: int, seed: int, seconds: float) -> None:
-    """Make calls in this process. Print the number of each call, and what was wrong with its outcome."""
+    """Make calls in this process. Print the number of each call before it, and what was wrong after it."""
     import tensorflow as tf
 
     from lowlevel_simclr import ops, stock
@@ -225,7 +225,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="the JSON file for the figures")
+    parser.add_argument("--out", type=Path, help="the JSON file for the numbers of calls and crashes")
     parser.add_argument("--first", type=int, help=argparse.SUPPRESS)  # for the other process, which makes the calls
     given = parser.parse_args()
     if given.first is not None:

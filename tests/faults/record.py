@@ -1,6 +1,6 @@
-"""Stores the counts of a fault campaign in a JSON file while the campaign runs.
+"""Counts the tests of tests/faults/campaign.py (trials) and their wrong outcomes, and stores the counts in a JSON file.
 
-A campaign that was stopped continues from this file. A campaign has several parts. Each part makes numbered trials.
+A campaign that was stopped continues from this file. A campaign has several parts, and each part has numbered trials.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from tests.faults import trials
 from tests.faults.trials import Ended
 
-FOLDERS = re.compile(r"(?:/[\w.-]+)*/(?=[\w.-]+\.py\b)")  # the folders in the path of a Python file
+FOLDERS = re.compile(r"(?:/[\w.-]+)*/(?=[\w.-]+\.py\b)")  # the path of a Python file without its name
 EVERY = 2.0  # seconds between two writes of the file
 
 
@@ -26,10 +26,10 @@ class Record:
 
     Attributes:
         done: the number of finished trials. Trial n is the same in every campaign with the same seed.
-        counts: for each kind of fault, the number of programs that ran or of inputs that were read.
+        counts: for each kind of fault, how often a program was started or an input was read.
         wrong: the wrong outcomes, as pairs (number of the trial, text).
-        mended: wrong outcomes of an earlier session whose trials end correctly now.
-        facts: other numbers of the part.
+        mended: wrong outcomes of an earlier session of the campaign, whose trials end correctly now.
+        facts: other numbers that the part records, by name.
     """
 
     def __init__(self, part: str, asked: dict[str, int], out: Path | None) -> None:
@@ -38,7 +38,7 @@ class Record:
         Args:
             part: the name of the part.
             asked: what the command asks for: the number of trials (`trials`) and the seed.
-            out: the JSON file. Other parts in it are kept.
+            out: the JSON file, or None. The other parts of the campaign in this file are kept.
         """
         self.part, self.asked, self.out = part, asked, out
         before = self._read_parts().get(part, {})
@@ -55,7 +55,7 @@ class Record:
         self._written = time.monotonic()
 
     def begin(self, trial: int) -> None:
-        """Record which trial begins. Write the file if the last write was more than EVERY seconds ago."""
+        """Note which trial begins. If the JSON file was last written more than EVERY seconds ago, write it."""
         self.trial = trial
         if time.monotonic() - self._written > EVERY:
             self.write()
@@ -85,13 +85,13 @@ class Record:
         return not reasons
 
     def note(self, kind: str, text: str) -> None:
-        """Print and record a wrong outcome. The folders in a traceback, which belong to this machine, are removed."""
+        """Print and record a wrong outcome. The folders of this machine are removed from a traceback."""
         text = FOLDERS.sub("", text)
         self.wrong.append((self.trial, f"{kind}: {text}"))
         print(f"WRONG {self.part} {self.trial} {kind}: {text}", flush=True)
 
     def take_wrong(self) -> list[tuple[int, str]]:
-        """Return the wrong outcomes of an earlier session, and remove them. Their trials are then repeated."""
+        """Return the wrong outcomes so far, and remove them. The caller repeats their trials."""
         found, self.wrong = self.wrong, []
         return found
 
@@ -124,14 +124,14 @@ def read_whole(out: Path) -> dict[str, Any]:
 
 
 def write_whole(out: Path, whole: dict[str, Any]) -> None:
-    """Write the whole JSON file of a campaign. Another process sees either the old file or the new one."""
+    """Replace the JSON file of a campaign. Another process sees either the old file or the new one."""
     partial = out.with_suffix(".part")
     partial.write_text(json.dumps(whole, indent=2) + "\n")
     partial.replace(out)
 
 
 def add_version(out: Path) -> None:
-    """Record the versions that this session tests, unless the file has them already."""
+    """Add the versions that this session tests to the JSON file, unless it has them already."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     version = {
         "commit": commit,

@@ -1,4 +1,7 @@
-"""Tests that a short fault campaign finds nothing wrong, and that a campaign notices wrong outcomes."""
+"""Tests the program campaign.py, which kills training, fills the disk, damages files and looks at the outcome.
+
+A short campaign must find nothing wrong. With imitated wrong outcomes, a campaign must notice them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_campaign(out: Path, *flags: str) -> dict[str, Any]:
-    """Run a campaign. It must find nothing wrong. Return the parts in its JSON file."""
+    """Run a campaign, and assert that it finds nothing wrong. Return the parts from its JSON file."""
     command = [sys.executable, "-m", "tests.faults.campaign", "--out", str(out), *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3000)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -46,7 +49,7 @@ def test_many_faults_lose_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
-    """Return a campaign that trains nothing: its run without a fault is made up."""
+    """Return a campaign that starts no programs. Each trial seems to succeed, with the same imitated weights."""
     monkeypatch.setattr("tests.faults.campaign.run_trial", lambda *given, **more: Ended(0, "", 1.0, 12))
     monkeypatch.setattr("tests.faults.campaign.read_final_state", lambda run: {"weights": b"1"})
     records = {part: Record(part, {"trials": 3, "seed": 0}, None) for part in PARTS}

@@ -1,4 +1,4 @@
-"""Tests how the growth of a run's memory is computed from samples."""
+"""Tests how growth.py computes the growth of a process's memory from samples."""
 
 from __future__ import annotations
 

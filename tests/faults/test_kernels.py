@@ -1,4 +1,4 @@
-"""Tests that the cases of the kernels' test drivers are counted correctly from what the drivers print."""
+"""Tests kernels.py, which runs C++ test programs (drivers) and counts their cases from what they print."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_cases_are_counted() -> None:
 def test_a_wrong_case_or_a_crash_is_noticed(
     monkeypatch: pytest.MonkeyPatch, printed: str, code: int, right: bool
 ) -> None:
-    """Test one driver that prints this text and ends with this exit code. All other drivers end well."""
+    """Test one driver that prints `printed` and ends with the exit code `code`. All other drivers succeed."""
 
     def run(command: list[str], env: dict[str, str], **more: Any) -> kernels.subprocess.CompletedProcess[str]:
         driver = env["DRIVER"]

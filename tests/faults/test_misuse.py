@@ -1,4 +1,4 @@
-"""Tests the program that calls the ops with random arguments: it must report wrong results and count crashes."""
+"""Tests misuse.py, which calls the ops with random, often wrong arguments. It must report wrong results and crashes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults import misuse
 from tests.faults.misuse import Call, judge
 from tests.support.host import on_the_host
 
-FEW = 400  # calls, about 3 seconds; 22 of them ended wrongly before native and stock ops had the same checks
+FEW = 400  # calls, about 3 seconds; 22 of them failed this test before native and stock ops had the same checks
 
 
 def make_module(name: str, act: Any) -> types.ModuleType:

@@ -1,4 +1,7 @@
-"""Tests the record of a fault campaign: it recognizes wrong outcomes, and a stopped campaign continues from it."""
+"""Tests record.py, which counts the outcomes of the tests of faults and stores the counts in a JSON file.
+
+It must recognize wrong outcomes. After a stop, it must continue from the file.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests the trials of the fault campaign: how their time is measured, and when a program receives a signal.
+"""Tests trials.py, which runs a program in a forked process (a trial), measures its time, and can send it a signal.
 
-A trial that waits for a busy processor must not count as a program that hangs.
+A program that waits for a busy processor must not count as a program that hangs.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def test_time_spent_waiting_for_a_processor_does_not_count(monkeypatch: pytest.M
 
 
 def test_waiting_is_that_of_the_kernel(busy: Process) -> None:
-    """Test the measured time of waiting for a processor. Linux itself counts this time.
+    """Test the time for which a process waits for a processor, as Linux counts it.
 
-    Two processes that compute on one processor each wait about half of the time. A sleeping process does not wait.
+    If two processes compute on one processor, each waits about half of the time. A sleeping process does not wait.
     """
     processor = next(iter(os.sched_getaffinity(0)))
     os.sched_setaffinity(busy.pid, {processor})
@@ -78,7 +78,7 @@ def test_waiting_is_that_of_the_kernel(busy: Process) -> None:
 def test_a_program_receives_signals_that_its_parent_ignores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """Test that a trial receives SIGHUP and SIGINT even if its parent ignores them, as nohup makes it do."""
+    """Test that a trial receives SIGHUP and SIGINT even if its parent process ignores them, for example under nohup."""
 
     def wait(arguments: list[str]) -> int:
         while True:

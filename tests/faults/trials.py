@@ -1,7 +1,7 @@
-"""Makes one trial of the fault campaign: a program of this package runs in a process of its own, on a tiny run.
+"""Makes one trial of the tests of faults: starts train, evaluate or embed in its own process, with a tiny network.
 
-The shim (shim.c) is a library that counts the changes of files. At one of them it can kill the process, or make the
-change fail.
+The shim (shim.c) is a library that counts the changes of files in a process. At a chosen change, it can kill the
+process, or make the change fail.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
 LIMIT = 60.0  # seconds; a longer trial counts as a hang, see `_measure_waiting`
 SIGNAL_LIMIT = 5.0  # seconds that a program may need to end after a signal
-LAST_MOMENT = 1.0  # seconds; a program that ends well, but later than this after a signal, ignored the signal
+LAST_MOMENT = 1.0  # seconds; if a program ends with exit code 0 later than this after a signal, it ignored the signal
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--steps-per-call", "2"]
 SMALL += ["--warmup-epochs", "0", "--knn-every", "0", "--steps", "6", "--checkpoint-every", "2", "--xla", "off"]
 SMALL += ["--precision", "float32", "--keep-checkpoints", "2"]
@@ -38,12 +38,12 @@ class Ended(NamedTuple):
     Attributes:
         code: the exit code of the process, or the negative number of the signal that killed it.
         said: the last 4,000 characters of its output.
-        seconds: the time that it took. If it took longer than the limit, the time in which it waited for a processor is
-            subtracted.
+        seconds: the time that the trial took. If it took longer than the limit, or received a signal, the time for
+            which it waited for a processor is subtracted.
         changes: the number of changes of files, counted by the shim.
-        processor: the processor time that it took, in seconds.
-        after_signal: the seconds from the signal of `Stop` to the end, measured like `seconds`. It is 0 without a
-            signal.
+        processor: the processor time that the trial took, in seconds.
+        after_signal: the seconds from the signal of `Stop` to the end, without the time for which the process waited
+            for a processor; 0 if there was no signal.
     """
 
     code: int
@@ -58,8 +58,8 @@ class Stop(NamedTuple):
     """A signal that is sent to a trial.
 
     Attributes:
-        after: the signal is sent when the trial has used this processor time, in seconds. It is not wall time: on a
-            busy machine, wall time would stop every trial near its beginning.
+        after: the processor time after which the signal is sent, in seconds. It is not wall time, because on a busy
+            machine every trial would then get the signal near its beginning.
         number: the signal.
     """
 
@@ -70,7 +70,7 @@ class Stop(NamedTuple):
 def load_programs() -> None:
     """Import TensorFlow and the programs once. A trial then only forks this process, and imports nothing.
 
-    TensorFlow must not start its runtime here, because its threads do not survive a fork.
+    TensorFlow must not start its runtime in this process, because its threads do not survive a fork.
     """
     import lowlevel_simclr.embed  # noqa: F401
     import lowlevel_simclr.evaluate  # noqa: F401
@@ -93,9 +93,10 @@ def run_trial(
         program: train, evaluate or embed.
         arguments: its arguments.
         folder: the working folder of the process. Its output is kept there, in output.txt.
-        fault: what the shim does (`fault_arm` in shim.c): the folder, the number of the change, and the kind of fault.
+        fault: the fault that the shim makes, or None: (the folder in which the shim counts changes, the number of the
+            change at which it acts, the kind of fault). See `fault_arm` in shim.c.
         stop: a signal that is sent to the process.
-        sample: a function that is called 50 times a second with the process id.
+        sample: a function that is called with the process id, 50 times a second.
         limit: the seconds after which the process is killed. None means LIMIT.
     """
     output = folder / "output.txt"
@@ -114,7 +115,7 @@ def run_trial(
 
 
 class _Watch:
-    """Waits until a process ends. Sends it the signal, and kills it if it takes too long."""
+    """Waits until a process ends. Sends it the signal `stop`, and kills it if it takes too long."""
 
     def __init__(
         self, child: int, stop: Stop | None, sample: Callable[[int], None] | None, limit: float = LIMIT
@@ -160,7 +161,7 @@ def _measure_processor(process: int) -> float:
 
 
 def _measure_waiting(process: int) -> float:
-    """Return for how many seconds a process has waited for a processor: the longest time of one of its threads.
+    """Return for how many seconds a process has waited for a processor: the longest such time of its threads.
 
     On a busy machine, a trial can be slow although nothing is wrong, because it waits for a processor. A process that
     hangs does not wait for a processor: it sleeps, or it computes. Linux counts the waiting time of each thread in the
@@ -214,8 +215,8 @@ def _act(
 def _restore_signals() -> None:
     """Give SIGINT, SIGTERM and SIGHUP the effect that they have in a program that a user starts on a terminal.
 
-    If nohup or a shell starts a program in the background, the program ignores SIGHUP and SIGINT. A forked trial would
-    inherit this, and the programs under test respect it. So these signals would do nothing.
+    If the campaign runs under nohup or in the background of a shell, it ignores SIGHUP or SIGINT. A forked trial
+    inherits this. The programs under test leave an ignored signal ignored, so the signal of a trial would do nothing.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):

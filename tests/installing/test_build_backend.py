@@ -1,4 +1,7 @@
-"""Tests the build backend: it uses the headers of an installed TensorFlow. Otherwise it asks pip for a TensorFlow."""
+"""Tests how `pip install` finds the TensorFlow headers that it needs to compile the C++ ops (build_backend.py).
+
+The headers of an installed TensorFlow are used. If TensorFlow is missing, pip is asked to install it for the build.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ def test_the_headers_are_those_of_the_installed_tensorflow(backend: dict[str, ob
 
 
 def test_a_build_that_pip_isolates_finds_them_too() -> None:
-    """Test an isolated build, for which pip removes the folder of installed packages from Python's path.
+    """Test an isolated build: pip removes the folder of installed packages from Python's path.
 
-    The build must find TensorFlow's headers there nevertheless.
+    The build must find the headers of the TensorFlow in this folder nevertheless.
     """
     hide = "import sys; sys.path = [each for each in sys.path if 'site-packages' not in each or 'setuptools' in each]; "
     import setuptools
@@ -39,7 +42,7 @@ def test_a_build_that_pip_isolates_finds_them_too() -> None:
     find = f"import site; sys.path.append({beside!r}); import setuptools.build_meta; sys.path.remove({beside!r}); "
     ask = f"sys.path.insert(0, {str(ROOT)!r}); import build_backend; print(build_backend.find_headers())"
     if Path(tf.__file__).parents[1] not in [Path(each) for each in sys.path if "site-packages" in each][:1]:
-        pytest.skip("TensorFlow is not installed in this environment, but outside it")
+        pytest.skip("TensorFlow is installed outside this environment")
     done = subprocess.run([sys.executable, "-c", hide + find + ask], capture_output=True, text=True, check=True)
     assert "Headers(include=" in done.stdout
 

@@ -1,4 +1,4 @@
-"""Tests the content and the metadata of the source distribution and the wheel. Nothing is compiled."""
+"""Tests the files and the metadata in this package's source distribution and wheel. Nothing is compiled."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SOURCES = ("lowlevel_simclr", "kernels", "tests", "docs")
 
 
 def list_files(folder: Path) -> set[str]:
-    """Return the files in a folder of the checkout, without built and cached files."""
+    """Return the names of the files in a folder of this repository, without built and cached files."""
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return {str(path.relative_to(ROOT)) for path in files if not path.name.startswith("_native.")}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Return a folder with a source distribution and with a wheel. The wheel has no native library."""
+    """Make a source distribution, and a wheel without the native library. Return the folder that has both."""
     pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     root, folder = tmp_path_factory.mktemp("source") / "root", tmp_path_factory.mktemp("made")
     for name in SOURCES:
@@ -102,7 +102,7 @@ def test_the_metadata_say_what_people_look_for(made: Path) -> None:
 
 
 def test_the_version_stands_once() -> None:
-    """Test that the version is written only in the package's __init__.py. Other files must read it there."""
+    """Test that only the package's __init__.py contains the version. All other files must read it from there."""
     found = [
         path.name
         for path in (ROOT / "pyproject.toml", ROOT / "setup.py", ROOT / "CITATION.cff", ROOT / "docs" / "conf.py")

@@ -1,4 +1,4 @@
-"""Tests that `make` explains what is wrong with a Python that it cannot use."""
+"""Tests the error messages of `make` if the Python interpreter is missing or cannot be used."""
 
 from __future__ import annotations
 

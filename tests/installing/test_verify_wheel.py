@@ -1,6 +1,7 @@
-"""Tests verify_wheel.py: it must find Pythons, hide compilers, and print which command failed.
+"""Tests verify_wheel.py, a program that installs a wheel with each Python of the machine and tries the wheel out.
 
-A slow test uses a real wheel.
+It must find the Pythons, hide all compilers, and print which command failed. Most tests use imitated programs. A slow
+test makes and uses a real wheel.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def test_only_a_python_of_the_version_is_found(tmp_path: Path, monkeypatch: pyte
         (tmp_path / f"python{version}").symlink_to(sys.executable)
     found = verify_wheel.find_python(THIS)
     assert found is not None and found.name == f"python{THIS}"
-    assert verify_wheel.find_python("3.99") is None  # the program of this name is a Python of another version
+    assert verify_wheel.find_python("3.99") is None  # the program python3.99 has another version
 
 
 def test_what_works_is_said(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_a_machine_without_a_python_proves_nothing(
 
 @pytest.mark.slow
 def test_the_repaired_wheel_works_without_a_compiler(tmp_path: Path) -> None:
-    """Test all steps of `make wheel` with this Python. The test compiles the library once and downloads TensorFlow."""
+    """Test all steps of `make wheel` with this Python. This compiles the library and downloads TensorFlow."""
     for needed in ("build", "auditwheel", "twine", "pyroma"):
         pytest.importorskip(needed, reason=f"{needed} is missing (make wheel installs it)")
     environment = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}

@@ -1,13 +1,13 @@
-"""Proves that a wheel works without a compiler and without this checkout, for every Python on the machine.
+"""Proves that a wheel of this package works without a compiler and without this repository, for each installed Python.
 
     python -m tests.installing.verify_wheel dist/lowlevel_simclr-*.whl
     python -m tests.installing.verify_wheel dist/lowlevel_simclr-*.whl --python python3.14
 
-For each Python from 3.10 on that it finds, the program makes a new virtual environment in a temporary folder. There it
-installs the wheel as a user would, and runs `train --steps 20`, `evaluate`, `embed` and `check`. PATH has only the
-programs of the environment, so no compiler is found. The environment is deleted before the next one is made. The exit
-code is 1 if the wheel fails with one of the Pythons. The program uses only the standard library, so any of these
-Pythons can run it.
+The program looks for Python 3.10 and later versions. For each, it makes a new virtual environment in a temporary
+folder, installs the wheel in it as a user would, and runs `train --steps 20`, `evaluate`, `embed` and `check`. PATH has
+only the programs of the environment, so no compiler is found. The environment is deleted before the next one is made.
+The exit code is 1 if the wheel fails with one of the Pythons, or if none is found. The program uses only the standard
+library, so any of these Pythons can run it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def find_python(version: str) -> Path | None:
 
 
 def run(command: Sequence[str | Path], folder: Path, path: Path) -> str:
-    """Run a command in a folder outside the checkout, and return its output.
+    """Run a command in a folder outside this repository, and return its output.
 
     Args:
         command: the program and its arguments.
@@ -80,7 +80,7 @@ def run(command: Sequence[str | Path], folder: Path, path: Path) -> str:
 
 
 def install(python: Path, requirements: Sequence[str | Path], folder: Path) -> Path:
-    """Install packages in a new virtual environment, without a compiler. Return the environment's bin folder."""
+    """Install packages in a new virtual environment that has no compiler. Return the environment's folder bin."""
     subprocess.run([python, "-m", "venv", folder / "environment"], check=True)
     programs = folder / "environment" / "bin"
     found = [name for name in COMPILERS if shutil.which(name, path=str(programs))]
@@ -99,11 +99,11 @@ def expect(said: str, wanted: str) -> None:
 
 
 def prove(programs: Path, folder: Path) -> str:
-    """Run the programs of an installed wheel, and return a sentence about what ran.
+    """Run the programs of an installed wheel, and return a sentence that names them.
 
     Args:
-        programs: the bin folder of the environment. It has the program lowlevel-simclr.
-        folder: an empty folder outside the checkout.
+        programs: the folder bin of the environment. It has the program lowlevel-simclr.
+        folder: an empty folder outside this repository.
 
     Raises:
         Failure: if a program fails, or if its output or files are not as expected.
@@ -124,9 +124,12 @@ def prove(programs: Path, folder: Path) -> str:
 
 
 def verify(python: Path, requirements: Sequence[str | Path]) -> str:
-    """Install the wheel and other requirements with one Python. Run its programs, and return a sentence about what ran.
+    """Install the requirements, which include the wheel, with one Python. Run the wheel's programs.
 
     The environment is deleted afterwards.
+
+    Returns:
+        A sentence that names the programs that ran.
     """
     with tempfile.TemporaryDirectory(prefix="lowlevel_simclr-wheel-") as made:
         folder = Path(made).resolve()
@@ -135,7 +138,11 @@ def verify(python: Path, requirements: Sequence[str | Path]) -> str:
 
 
 def choose_requirements(version: str, wheel: Path, given: Sequence[str], constraints: Path | None) -> list[str | Path]:
-    """Return the arguments for pip: the wheel, then the given requirements with constraints, or a release candidate."""
+    """Return the arguments for pip: the wheel, the given requirements, and the constraints file.
+
+    If there is only a release candidate of TensorFlow for this version of Python, and no requirement is given, return
+    the wheel and this release candidate.
+    """
     beside = ["--constraint", constraints] if constraints else []
     if version in FROM_RELEASE_CANDIDATE and not given:
         return [wheel, "--pre", "tensorflow>=2.22.0rc0"]
@@ -146,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Verify one wheel, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="the wheel to install")
-    parser.add_argument("--python", action="append", default=[], help="a Python to use; default: every one found")
+    parser.add_argument("--python", action="append", default=[], help="a Python to use; default: all that are found")
     parser.add_argument("--requirement", action="append", default=[], help="a further package for pip to install")
     parser.add_argument("--constraint", type=Path, help="a constraints file for pip")
     chosen = parser.parse_args(argv)

@@ -1,11 +1,13 @@
-"""Compares every CUDA launcher on a GPU with the NumPy reference: python tests/kernels/gpu_kernels.py [--sanitize].
+"""Tests the CUDA kernels on a GPU, without TensorFlow: python tests/kernels/gpu_kernels.py [--sanitize].
 
-A launcher is the C function that starts the CUDA kernels of an op. The program needs a GPU, nvcc, NumPy, and PyTorch or
-CuPy, but no TensorFlow. It compiles the launchers of kernels/ for this GPU into a separate library, and calls them
-through ctypes. It calls them on a stream that is not the default one, with guard bytes around every array. It makes
-every call twice and compares the bits. With --sanitize, the small cases run again under memcheck, racecheck and
-synccheck, the checkers of NVIDIA's compute-sanitizer. `make test-kernels-gpu` does all of this. The exit code is 0 if
-all checks pass, 1 if one fails, and 2 if there is no GPU.
+The kernels of an op are started by a C function, its launcher. The program compiles all launchers of kernels/ for this
+GPU into one library, and calls them through ctypes. It compares their results with the NumPy reference. Each call is
+made twice, and both must give the same bits. The calls use a stream that is not the default one, and guard bytes around
+every array show whether a kernel writes outside it. With --sanitize, the small cases run again under memcheck,
+racecheck and synccheck, the checkers of NVIDIA's compute-sanitizer. `make test-kernels-gpu` does all of this.
+
+The program needs a GPU, nvcc, NumPy, and PyTorch or CuPy. The exit code is 0 if all checks pass, 1 if one fails, and 2
+if there is no GPU.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ TOOLS = ("memcheck", "racecheck", "synccheck")
 
 
 def checks(library: Any, memory: device_arrays.Memory, small: bool) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield every check as a pair: its name, and a function that runs it."""
+    """Yield the name of each check, and the function that runs the check."""
     losses, views, updates = nt_xent_launchers, view_launchers, lars_launchers
     for case in losses.small_cases() if small else losses.large_cases():
         yield f"nt_xent {case}", lambda case=case: losses.check_case(library, memory, case)
@@ -92,11 +94,9 @@ def sanitize(launchers: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the checks that the arguments ask for, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--small", action="store_true", help="only the cases that the emulated kernels run too")
+    parser.add_argument("--small", action="store_true", help="only the small cases of test_cuda.py")
     parser.add_argument("--sanitize", action="store_true", help="run the small cases under compute-sanitizer as well")
-    parser.add_argument(
-        "--launchers", type=Path, metavar="FILE", help="a library of launchers that is compiled already"
-    )
+    parser.add_argument("--launchers", type=Path, metavar="FILE", help="use this library of compiled launchers")
     chosen = parser.parse_args(arguments)
     try:
         device_arrays.gpu_memory()

@@ -1,8 +1,8 @@
-"""Tests the kernels for arm64 processors. No arm64 machine is needed.
+"""Tests the C++ kernels for arm64 processors on any machine, with a cross compiler and an emulator.
 
-Code for one kind of processor must be inside an #if with a macro of this processor. Debian's cross compiler builds the
-drivers (C++ programs that test the kernels), and they must pass under emulation. The library for arm64 must have the
-same symbols as the library for x86-64.
+C++ code for one kind of processor must be inside an #if with a macro of this processor. The test drivers (C++ programs
+that test the kernels) are compiled with Debian's cross compiler and must pass under emulation. The library for arm64
+must import and export the same names as the library for x86-64.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ OTHER = {"x86-64": "arm64", "arm64": "x86-64"}
 
 
 def find_unguarded(text: str) -> list[str]:
-    """Return the lines of C++ code that only one processor supports, but that no #if hides from the other processor.
+    """Return the lines of C++ code that need one kind of processor, but are not inside an #if for this kind.
 
-    Code of one processor may also be in the #else of an #if with the macro of the other processor.
+    Such a line may also be in the #else of an #if for the other kind.
     """
-    found, opened = [], []  # opened: for each open #if, the condition of the current part, and those of earlier parts
+    found, opened = [], []  # opened: for each #if around the line, its present condition, and its earlier conditions
     for line in text.splitlines():
         word, _, rest = line.strip().lstrip("#").strip().partition(" ")
         if line.lstrip().startswith("#") and word in ("if", "ifdef", "ifndef"):
@@ -120,7 +120,7 @@ def test_the_test_drivers_pass_under_emulation() -> None:
     done = subprocess.run([SCRIPT, "drivers", "20", "1"], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     counts = re.findall(r"^(\d+) cases, (\d+) wrong$", done.stdout, re.MULTILINE)
-    assert len(counts) == len(list(KERNELS.rglob("*_test_driver.cc"))) - 1  # leaves out the driver that needs XLA
+    assert len(counts) == len(list(KERNELS.rglob("*_test_driver.cc"))) - 1  # all drivers but the one that needs XLA
     assert all(int(cases) > 20 and wrong == "0" for cases, wrong in counts), done.stdout
 
 
@@ -151,6 +151,6 @@ def test_a_wheel_for_arm64_has_the_symbols_of_the_one_for_x86(tmp_path: Path) ->
     needed, exported = read_symbols(library)
     of_x86, exported_by_x86 = read_symbols(_library.PATH)
     assert len(needed) > 20 and needed == of_x86
-    # If the library for x86-64 was built with CUDA, it also exports the launchers. The wheel for arm64 has no CUDA.
+    # A library for x86-64 with CUDA also exports the launchers of the CUDA kernels. The wheel for arm64 has no CUDA.
     assert "lowlevel_simclr_abi" in exported and exported <= exported_by_x86
     assert exported == exported_by_x86 or _library.read_build_information()["cuda"]

@@ -1,4 +1,4 @@
-"""Tests the built library, the symbols that it imports and exports, and the error messages of setup.py."""
+"""Tests building the native library (the C++ and CUDA ops) with setup.py, and which symbols it imports and exports."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_no_symbol_needs_a_newer_glibc() -> None:
 def test_no_symbol_binds_to_one_tensorflow_or_one_runtime() -> None:
     lines = [line for line in objdump("-T").splitlines() if "*UND*" in line and line.split()[-1].startswith("_Z")]
     weak = [line.split()[-1] for line in lines if line.split()[1] == "w"]
-    assert weak == ["_ZN3xla3ffi12GetXlaFfiApiEv"]  # a weak symbol: its address is null if this TensorFlow lacks it
+    assert weak == ["_ZN3xla3ffi12GetXlaFfiApiEv"]  # weak: the library loads even if TensorFlow lacks it
     assert len(lines) == len(weak), f"C++ symbols from outside: {lines}"
     assert "GLIBCXX" not in objdump("-T")
     assert any(name.startswith("TF_") for name in undefined_symbols())
@@ -54,7 +54,7 @@ def test_it_needs_tensorflow_and_glibc_only() -> None:
 
 
 def run_setup(root: Path, folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
-    """Run the compilation of setup.py in `root`. It writes all its files into `folder`."""
+    """Run setup.py in `root`, so that it compiles the library. All files are written into `folder`."""
     pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     folders = ["--build-lib", str(folder), "--build-temp", str(folder)]
     command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
@@ -69,9 +69,9 @@ def test_setup_says_that_the_compiler_does_not_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["kernels", "kernels/make_views/make_views_op.cc"])
 def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path) -> None:
-    """Test a build for which sources of kernels are missing.
+    """Test a build for which some source files of kernels are missing. setup.py must refuse it.
 
-    Without this check, the build would succeed, and the library would fail when it is first used.
+    Otherwise the build would succeed, and the library would fail at its first use.
     """
     root = tmp_path / "source"
     for name in ("kernels", "lowlevel_simclr"):
@@ -86,7 +86,7 @@ def test_setup_refuses_to_build_without_its_sources(missing: str, tmp_path: Path
 
 
 def make_compiler(folder: Path) -> str:
-    """Return the path of an imitated compiler that writes no files. A build with it fails when it links."""
+    """Write an imitation of a compiler, and return its path. It writes no files, so a build fails when it links."""
     compiler = folder / "c++"
     program = "#!/bin/sh\n[ $1 = -dumpmachine ] && echo x86_64-linux-gnu || echo fast c++ 1.0\n"
     compiler.write_text(program, encoding="utf-8")
@@ -113,9 +113,9 @@ def test_a_build_says_first_what_it_builds_and_then_each_file(tmp_path: Path) ->
 def test_the_terminal_shows_a_build_whose_output_pip_hides(builder: str, tmp_path: Path) -> None:
     pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     folders = f"--build-lib {tmp_path} --build-temp {tmp_path}"
-    # The output of the build is hidden. Its standard input is a terminal, which stays open while the build runs.
+    # The build runs as under pip: its output is hidden, and its standard input is a terminal.
     build = f"exec {sys.executable} setup.py -q build_ext {folders} >/dev/null 2>&1"
-    program = f"import pty; pty.spawn(['sh', '-c', {build!r}])"  # makes a terminal, and copies its text to our pipe
+    program = f"import pty; pty.spawn(['sh', '-c', {build!r}])"  # makes the terminal, and prints its text
     changed = {"CXX": make_compiler(tmp_path), "LOWLEVEL_SIMCLR_CUDA": "0", builder: "setuptools.build_meta"}
     command = [sys.executable, "-c", program]
     done = subprocess.run(
@@ -127,7 +127,7 @@ def test_the_terminal_shows_a_build_whose_output_pip_hides(builder: str, tmp_pat
         check_lines([line.rstrip() for line in done.stdout.splitlines() if line])
 
 
-BETWEEN = "2.18.1"  # a version of TensorFlow between the two versions that CI tests
+BETWEEN = "2.18.1"  # a version of TensorFlow between the oldest and the newest one that CI tests
 
 
 @pytest.mark.slow
@@ -139,7 +139,7 @@ def test_the_same_library_serves_a_tensorflow_between_the_two_ends(tmp_path: Pat
     install = [python, "-m", "pip", "install", "--quiet", f"tensorflow=={BETWEEN}"]
     installed = subprocess.run(install, capture_output=True, text=True)
     if installed.returncode != 0:
-        pytest.skip(f"TensorFlow {BETWEEN} cannot be installed here: {installed.stderr[-300:]}")
+        pytest.skip(f"TensorFlow {BETWEEN} cannot be installed on this machine: {installed.stderr[-300:]}")
     check = subprocess.run(
         [python, "-m", "lowlevel_simclr.check"], cwd=ROOT, capture_output=True, text=True, timeout=600
     )

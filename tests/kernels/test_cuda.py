@@ -1,8 +1,8 @@
-"""Tests the CUDA kernels and launchers without a GPU: an emulation runs the source of the kernels on the CPU.
+"""Tests the CUDA kernels without a GPU: their source is compiled for the CPU, with an emulation of CUDA.
 
-A launcher is the C function that starts the kernels of an op. The emulation (kernels/cuda/cuda_on_host.h) runs every
-thread of a kernel, with all indices, masks, schedules and barriers. It cannot show two things of the hardware: its
-speed, and how its tensor cores round. On a GPU, `make test-kernels-gpu` runs the same checks.
+The emulation (kernels/cuda/cuda_on_host.h) runs every thread of a kernel, with all indices, masks, schedules and
+barriers. It cannot show two things of a GPU: its speed, and how its tensor cores round. The kernels of an op are
+started by a C function, its launcher. On a GPU, `make test-kernels-gpu` runs the same checks.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ built = _library.read_build_information()["cuda"]
 needs_cuda = pytest.mark.skipif(not built, reason="the library was built without CUDA kernels")
 needs_no_driver = pytest.mark.skipif(
     bool(tf.config.list_physical_devices("GPU")),
-    reason="there is a GPU: make test-kernels-gpu calls the launchers on it",
+    reason="this machine has a GPU: make test-kernels-gpu calls the launchers on it",
 )
 needs_gpu = pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="TensorFlow sees no GPU")
 
-# One case for each path through the kernels. The other cases of small_cases() are tested too, with the mark `slow`.
+# One case for each path through the kernels. The other cases of small_cases() are in tests with the mark `slow`.
 QUICK = (
     losses.Case(37, 20, "bfloat16"),
     losses.Case(37, 20, "float16", 0.005),
-    losses.Case(75, 20, "float32", 0.1),  # two shares of columns, each of three tiles (blocks of similarities)
+    losses.Case(75, 20, "float32", 0.1),  # the columns are divided into two shares of three tiles
     losses.Case(75, 12, "bfloat16", 0.005),
     losses.Case(75, 12, "float64", 0.005, own=(40, 35)),
     losses.Case(33, 24, "float32", 0.05, "duplicates"),
@@ -63,9 +63,9 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """Return the launchers, compiled for the emulation on the CPU."""
+    """Return a library of the launchers and kernels, compiled for the CPU with the emulation."""
     if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed: it compiles the kernels for the host")
+        pytest.skip("g++ is not installed: it compiles the kernels for the CPU")
     return declared(device_arrays.emulated(tmp_path_factory.mktemp("emulated")))
 
 
@@ -76,7 +76,7 @@ def reversed_threads(library: ctypes.CDLL) -> Iterator[None]:
     library.lowlevel_simclr_reverse_threads(0)
 
 
-# ---- With the emulation
+# ---- Kernels under emulation
 
 
 @pytest.mark.parametrize("case", QUICK, ids=str)
@@ -140,7 +140,7 @@ def test_the_sums_of_an_update_are_few(library: ctypes.CDLL) -> None:
 
 
 def outcome(library: ctypes.CDLL) -> list[bytes]:
-    """Return the bits of the results of a small loss, of some views and of an update."""
+    """Compute a small loss, some views and an optimizer's update. Return the bits of all results."""
     case, picture = losses.Case(33, 20, "bfloat16"), views.Case(2, 20, 20, size=25)
     found = losses.run(library, MEMORY, case, losses.projections(case))
     seen = views.make_views(library, MEMORY, picture, views.images_of(picture), views.params_of(picture))
@@ -204,12 +204,12 @@ def test_the_workspace_is_linear_in_the_batch(library: ctypes.CDLL) -> None:
 
     for dim in (64, 128, 512):
         z = 2 * 65536 * dim * 2
-        assert bytes_of(65536, dim) < 4 * z  # has a copy of z, sums that are twice as large as z, and a few vectors
+        assert bytes_of(65536, dim) < 4 * z  # a copy of z, sums as large as two z, and a few vectors
         assert bytes_of(131072, dim) < 2.1 * bytes_of(65536, dim)
-        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # sums of at most 512 blocks of 64 rows, a few vectors
+        assert bytes_of(8, dim) < 2 * 1024 * 64 * dim * 4  # sums of at most 512 blocks of 64 rows, and some vectors
 
 
-# ---- The built library
+# ---- The native library of this installation
 
 
 def launchers() -> ctypes.CDLL:
@@ -244,8 +244,8 @@ def test_the_built_launchers_refuse_shapes_too() -> None:
 def test_no_cuda_symbol_is_left_to_tensorflow() -> None:
     """Test that the library contains all functions of the CUDA runtime (cudart) that it calls.
 
-    TensorFlow exports functions of cudart too, but of another version. A library that calls TensorFlow's would fail,
-    and only on a machine with a GPU.
+    TensorFlow exports functions of cudart too, but of another version. If the library called them, it would fail on
+    machines with a GPU.
     """
     if shutil.which("objdump") is None:
         pytest.skip("objdump (binutils) is not installed")
@@ -272,7 +272,7 @@ def test_the_library_holds_machine_code_and_ptx() -> None:
     assert "sm_90.ptx" in listed
 
 
-# ---- Two routes: a graph calls the op itself, or it calls the op's handler through XLA (XlaCallModule)
+# ---- How a graph calls a native op: as a TensorFlow op on a CPU, and through XLA (XlaCallModule) on a GPU
 
 
 def test_a_module_for_two_platforms_takes_the_platform_first() -> None:
@@ -283,7 +283,7 @@ def test_a_module_for_two_platforms_takes_the_platform_first() -> None:
 
 @pytest.fixture()
 def visible_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that this machine has a GPU. Functions that TensorFlow then traces use the ops as on a GPU."""
+    """Pretend that this machine has a GPU. Functions that TensorFlow traces from now on call the ops as on a GPU."""
     monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind=None: ["a GPU"])
 
 
@@ -378,7 +378,7 @@ def test_tensorflow_updates_on_the_gpu(jit: bool) -> None:
 @needs_gpu
 @pytest.mark.parametrize("jit", [False, True])
 def test_tensorflow_updates_all_variables_on_the_gpu_at_once(jit: bool) -> None:
-    """Test that the bits equal those of one update for each variable, and that the arguments do not change."""
+    """Test one call for all variables. The bits must equal those of one call for each, and no argument may change."""
     cases = [updates.Case(shape) for shape in ((67, 71), (70,), (), (3, 3, 64, 128))]
     given, choices = [updates.numbers(case) for case in cases], updates.choices_of(cases[0])
     update = tf.function(lambda *arrays: ops.lars_update_all(*arrays, **choices), jit_compile=jit)
@@ -395,7 +395,7 @@ def test_tensorflow_updates_all_variables_on_the_gpu_at_once(jit: bool) -> None:
 
 def test_the_gpu_program_says_that_there_is_no_gpu() -> None:
     if tf.config.list_physical_devices("GPU"):
-        pytest.skip("there is a GPU: make test-kernels-gpu")
+        pytest.skip("this machine has a GPU: make test-kernels-gpu")
     command = [sys.executable, str(ROOT / "tests" / "kernels" / "gpu_kernels.py"), "--small"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "no GPU can be reached" in done.stdout

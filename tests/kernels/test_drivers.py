@@ -1,6 +1,7 @@
-"""Tests that the test drivers compile with g++, and that the kernels compile with clang, which libFuzzer needs.
+"""Tests that the kernels' test drivers compile with g++, and that the kernels compile with clang.
 
-A driver is a C++ program that calls a kernel with random arguments, without Python and TensorFlow.
+A test driver is a C++ program that calls a kernel with random arguments, without Python and TensorFlow. The fuzzer
+libFuzzer needs clang.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DRIVERS = sorted(path for path in KERNELS.rglob("*_test_driver.cc") if path.pare
 @pytest.mark.parametrize("define", ["-DPLAIN", "-DLOWLEVEL_SIMCLR_FUZZER"])
 @pytest.mark.parametrize("driver", DRIVERS, ids=lambda path: path.stem)
 def test_a_driver_compiles(driver: Path, define: str) -> None:
-    """Check the syntax of a driver. It may be outdated, for example if a kernel has got a new argument."""
+    """Compile a driver without writing a file. This fails, for example, if only the kernel has a new argument."""
     command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Wno-psabi", "-fsyntax-only", define, str(driver)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -30,7 +31,7 @@ def test_a_driver_compiles(driver: Path, define: str) -> None:
 @pytest.mark.skipif(shutil.which("clang++") is None, reason="clang++ is not installed")
 @pytest.mark.parametrize("tiles", TILES, ids=lambda path: path.stem)
 def test_clang_compiles_a_kernel(tiles: Path) -> None:
-    """Check the syntax with clang. libFuzzer cannot run if a kernel uses functions that only GCC has."""
+    """Compile a kernel with clang, without writing a file. This fails if the kernel uses functions of GCC only."""
     chosen = ["avx2", "-mavx2", "-mfma"] if platform.machine() == "x86_64" else ["baseline"]
     command = ["clang++", "-std=c++17", "-Wall", "-Wextra", "-Wno-psabi", "-fsyntax-only", *chosen[1:]]
     done = subprocess.run([*command, f"-DLOWLEVEL_SIMCLR_ISA={chosen[0]}", str(tiles)], capture_output=True, text=True)

@@ -1,7 +1,7 @@
-"""Tests the registration of handlers (functions that XLA calls) for releases of XLA that are not installed.
+"""Tests how the native library registers its functions with XLA, for releases of XLA that are not installed.
 
-A test driver (C++ program) contains kernels/glue/ffi_runtime_xla.cc and an imitation of XLA.
-`tests/bench/test_tensorflow_versions.py` (slow) installs real releases.
+A function that XLA calls is a handler. The tests compile a C++ program (driver) from kernels/glue/ffi_runtime_xla.cc
+and an imitation of XLA. `tests/bench/test_tensorflow_versions.py` (slow) installs real releases of TensorFlow.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ INCLUDE = Path(tf.sysconfig.get_include())
 pytestmark = pytest.mark.skipif(
     not (INCLUDE / "xla" / "ffi" / "api" / "ffi.h").exists(), reason="this TensorFlow has no headers of XLA's FFI"
 )
-# Four numbers for each release: the minor version of XLA's interface, and three sizes in bytes. These are the sizes of
-# its table of functions, of the arguments of registration, and of the arguments of reading an error message.
+# Four numbers for each release of XLA: the minor version of its interface, and the sizes in bytes of three C structs.
+# These are its table of functions, the arguments of a registration, and the arguments of reading an error message.
 RELEASES = [(1, 88, 84, 32), (1, 192, 84, 32), (2, 192, 84, 32), (4, 200, 92, 36)]
 
 
 @functools.cache
 def build_driver(*entries: str) -> Path:
-    """Return the path of the driver, built with an XLA that exports these entries.
+    """Compile the driver, with an imitated XLA that exports these entries. Return its path.
 
     An entry is a function that returns XLA's table of functions. XLA may export "C", "CPP" or both.
     """
@@ -41,7 +41,7 @@ def build_driver(*entries: str) -> Path:
 
 
 def run_driver(entries: tuple[str, ...], major: int, minor: int, table: int, entry: str = "c") -> str:
-    """Return what the driver prints for an XLA of this version whose table of functions has `table` bytes."""
+    """Run the driver with an XLA of this version and a table of functions of `table` bytes. Return what it prints."""
     command = [str(build_driver(*entries)), entry, str(major), str(minor), str(table)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 

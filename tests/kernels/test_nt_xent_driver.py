@@ -1,6 +1,6 @@
-"""Tests the native NT-Xent (the loss): determinism, threads, calls with and without XLA, error messages, random shapes.
+"""Tests the C++ op for SimCLR's loss (NT-Xent): threads, equal bits in each call, XLA, error messages, random shapes.
 
-The numbers of every implementation are tested in tests/ops/test_nt_xent.py.
+tests/ops/test_nt_xent.py tests its numbers more closely.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if child == 0:
     os._exit(0 if np.array_equal(t.ops.nt_xent(z, 0.1).numpy(), before) else 3)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    assert output_of(IMPORTED + program, CUDA_VISIBLE_DEVICES="-1") == "0", "CUDA itself does not survive a fork"
+    assert output_of(IMPORTED + program, CUDA_VISIBLE_DEVICES="-1") == "0", "the forked process failed"
 
 
 def test_several_threads_at_once_get_the_same_bits() -> None:
@@ -71,7 +71,7 @@ used = time.process_time()
 time.sleep(1.0)
 print(time.process_time() - used)
 """
-    # A thread that waits without sleeping would use 1.0 s of processor time in this second.
+    # If a thread did not sleep while it waits, it would use 1.0 s of processor time in this second.
     assert float(output_of(IMPORTED + program, LOWLEVEL_SIMCLR_THREADS="2")) < 0.5
 
 
@@ -137,7 +137,10 @@ def test_a_plain_function_inside_a_compiled_one_takes_the_xla_route() -> None:
 
 @needs_xla
 def test_keras_trains_with_jit_compile() -> None:
-    """Test in a separate process: Keras ignores jit_compile if an earlier test has turned on op determinism."""
+    """Train a Keras model in a separate process.
+
+    In this process, an earlier test may have turned on op determinism, and Keras then ignores jit_compile.
+    """
     program = """
 import numpy as np, tensorflow as tf
 dense = tf.keras.layers.Dense(8)
@@ -160,7 +163,7 @@ def test_jit_refuses_an_unknown_batch_with_a_sentence() -> None:
         compiled(rows(2, 4))
 
 
-@pytest.mark.skipif(_route.find_route_error() is None, reason="XLA can call the native library here")
+@pytest.mark.skipif(_route.find_route_error() is None, reason="this TensorFlow's XLA can call the native library")
 def test_jit_without_a_route_is_an_error_that_names_versions() -> None:
     with pytest.raises(Exception, match=f"TensorFlow {tf.__version__}.*2.18 or later"):
         tf.function(lambda z: ops.nt_xent(z, 0.1), jit_compile=True)(rows(2, 4))

@@ -1,4 +1,4 @@
-"""Tests that the library's handlers (functions that XLA calls) are registered with XLA, for CPU and CUDA."""
+"""Tests that XLA knows the functions of the native library that it must call (handlers), for CPU and for CUDA."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_sources_name_targets() -> None:
 @pytest.mark.parametrize("platform", ["Host", pytest.param("CUDA", marks=needs_cuda)])
 @pytest.mark.parametrize("name", TARGETS)
 def test_xla_has_every_handler(name: str, platform: str) -> None:
-    """Register another handler. XLA must refuse a name that is taken already, and accept a new name."""
+    """Register another handler under the name of this one. XLA must refuse it, and must accept it under a new name."""
     _library.load_library()
     assert name in register_another(name, platform)
     assert register_another(f"{name}_free", platform) == ""
@@ -37,10 +37,9 @@ def test_xla_has_every_handler(name: str, platform: str) -> None:
 
 @needs_cuda
 def test_the_module_of_a_call_names_cuda() -> None:
-    """Test the module of a custom call for a GPU.
+    """Test the program text (module) with which a graph calls a handler through XLA, if the library has CUDA kernels.
 
-    The module is the program text that XlaCallModule runs. It must be made for two platforms. Its first argument must
-    be the number of the platform.
+    The module must be made for two platforms, CPU and CUDA. Its first argument must be the number of the platform.
     """
     z, temperature = tf.TensorSpec([4, 2], tf.float32), tf.TensorSpec([], tf.float64)
     outputs = [((4,), tf.float32), ((4, 2), tf.float32), ((4,), tf.float32), ((4,), tf.bool)]

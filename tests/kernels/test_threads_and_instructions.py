@@ -1,7 +1,7 @@
-"""Tests every native op with other numbers of threads and with older instruction sets, each in a separate process.
+"""Tests the C++ ops with 1, 2 and 7 threads, and with older instruction sets such as AVX2.
 
-The library reads both settings only when it is loaded. Importing TensorFlow takes seconds, so each process tests all
-ops.
+Each setting is tested in a new process, because the library reads it only when it is loaded. A process tests all ops,
+because importing TensorFlow takes seconds.
 """
 
 from __future__ import annotations
@@ -38,5 +38,5 @@ def test_the_lower_instruction_sets_pass_the_check(instruction_set: str) -> None
         pytest.skip(f"all other tests on this machine already use {instruction_set}")
     used, findings, kinds, wrong = output_of(CHECK, LOWLEVEL_SIMCLR_ISA=instruction_set).split(maxsplit=3)
     assert wrong == "[]" and int(findings) > 100
-    assert int(kinds) == 3  # three kinds of cases: of the loss, the views and the update
+    assert int(kinds) == 3  # three ops: the loss, the views and the optimizer's update
     assert used in (instruction_set, "baseline")  # a processor without AVX2 uses the baseline

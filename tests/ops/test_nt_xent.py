@@ -1,9 +1,9 @@
 """Tests NT-Xent, the loss of SimCLR, in C++ (native) and in TensorFlow's own ops (stock), against a NumPy reference.
 
 The sections are: losses; gradients with random cotangents; gradients against central differences; mathematical
-properties; errors; determinism; and mutants. A gradient is that of a weighted sum of the losses. These weights, one for each loss,
-are called cotangents. A mutant is a formula with one mistake. The checks of the first two sections must find each
-mutant.
+properties; errors; determinism; and mutants. A gradient is that of a weighted sum of the losses. These weights, one for
+each loss, are called cotangents. A mutant is a formula with one mistake. The checks of the first two sections must find
+each mutant.
 
 Symbols in this file: z has 2N rows of d numbers, one for each of the two views of N images. u is a row divided by its
 length. s is the product of two u, divided by the temperature tau. lse is the logarithm of a row's sum of exp(s). dz and
@@ -48,8 +48,8 @@ XLA_HAS_FFI = not tf.__version__.startswith(
 )  # XLA calls a native op through its foreign function interface (FFI), which TensorFlow 2.15 lacks
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 TEMPERATURES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.5, 10.0)
-# Each shape is (N, d). The kernels divide the rows into tiles of 16, 32 or 64 rows. Several N are close to
-# multiples of these sizes. Some widths d are multiples of the length of a vector register.
+# Each shape is (N, d). The kernels divide the rows into tiles of 16, 32 or 64 rows. Several N are close to multiples of
+# these sizes. Some widths d are multiples of the length of a vector register.
 SHAPES = ((1, 1), (1, 8), (2, 3), (3, 2), (16, 128), (17, 5), (31, 33), (33, 127), (65, 16), (129, 130))
 CROWDED, SPREAD = "crowded", "spread"
 

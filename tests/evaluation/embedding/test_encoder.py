@@ -1,4 +1,7 @@
-"""Tests reading the shape of a run's images. `tests/programs/test_embed.py` tests the encoder itself."""
+"""Tests how the program `embed` finds out from data.json on what size of images an encoder was trained.
+
+`tests/programs/test_embed.py` tests the encoder itself.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests how `embed` finds the images that a user names: which files, which labels, and what is left out."""
+"""Tests how the program `embed` finds the images that a user names: files, folders, data sets, and their labels."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def names_of(given: Given) -> list[str]:
 def test_files_come_in_the_order_given_and_those_of_a_folder_by_name(tmp_path: Path) -> None:
     write_pictures(tmp_path, "z.png", *make_names("b", 3), "b/a/deep.PNG")
     (tmp_path / "b" / "notes.txt").write_text("its name does not end like that of an image")
-    (tmp_path / "odd.txt").write_bytes((tmp_path / "z.png").read_bytes())  # found: the user names it
+    (tmp_path / "odd.txt").write_bytes((tmp_path / "z.png").read_bytes())  # read as an image, because the user names it
     found = find_given([tmp_path / "z.png", tmp_path / "b", tmp_path / "odd.txt"])
     names = ["z.png", "b/00.png", "b/01.png", "b/02.png", "b/a/deep.PNG", "odd.txt"]
     assert names_of(found) == [str(tmp_path / name) for name in names] and not found.left_out
@@ -40,9 +40,9 @@ def test_a_file_that_is_not_there_and_a_folder_without_images_are_refused(tmp_pa
 
 @pytest.mark.parametrize("form", ["{}", "folder:{}", "glob:{}/**"])
 def test_files_are_found_as_training_finds_them(tmp_path: Path, form: str) -> None:
-    """Test that links are followed and unreadable files are named.
+    """Test links, which must be followed, and unreadable files, which must be named.
 
-    Hidden files, and pictures in run folders, must be left out.
+    Hidden files, and pictures in the folders of training runs, must be left out.
     """
     write_pictures(tmp_path / "elsewhere", "1.png")
     write_pictures(tmp_path / "b", "a.png", ".hidden/c.png", ".d.png")
@@ -97,7 +97,7 @@ def test_arrays_are_the_images_of_both_splits(tmp_path: Path, monkeypatch: pytes
     draw_few_shapes(monkeypatch)
     assert len(find_given([Path("shapes")]).source) == 100
     monkeypatch.chdir(tmp_path)
-    write_pictures(tmp_path / "shapes", "a.png")  # a folder with the same name as a data set
+    write_pictures(tmp_path / "shapes", "a.png")  # the folder has the name of a data set
     assert len(find_given([Path("shapes")]).source) == 1
 
 

@@ -1,4 +1,7 @@
-"""Tests that the memory of a whole embedding, which is written in parts, does not grow with the number of images."""
+"""Tests that the program `embed` needs little memory, even for 200,000 images.
+
+It computes one row of numbers for each image, and writes the rows in parts.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,8 @@ print(measure_peak() - before, len(embedding), out.stat().st_size)
 def test_the_memory_does_not_grow_with_the_images(tmp_path: Path, name: str) -> None:
     """Test 200,000 images, whose rows take 410 MB. The memory may grow by less than 120 MB.
 
-    The program has to keep only a few thousand rows, some decoded images, and the positions of the images.
+    At any time, the program must hold only a few thousand rows, some decoded images, and the places of all images in
+    their files.
     """
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")

@@ -1,4 +1,4 @@
-"""Tests the parts of an embedding: which finished parts are kept after an interruption, and when they are not used."""
+"""Tests how the program `embed` continues after an interruption: which finished parts of its work it uses again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests the pictures of similar images (PNG and SVG): each image is in the right place, whatever its name is."""
+"""Tests the pictures that the program `embed` draws of similar images: each image must be in its row and column.
+
+Odd names of image files must do no harm.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests reading images ahead of the encoder: batches have one size, rows have the right order, bad images are named."""
+"""Tests how the program `embed` reads images while the encoder works: equal batches, right order, errors by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DECODE = reading.choose_decoder(Shape(16, 16, 3), None)
 
 
 def take_first_pixel(images: np.ndarray) -> np.ndarray:
-    """Return an embedding of one number: the first pixel, which is the number of the picture."""
+    """Imitate an encoder: return the first pixel of each image. In these tests it is the number of the image."""
     return images[:, 0, 0, :1].astype(np.float32)
 
 
@@ -44,7 +44,7 @@ def test_files_go_through_in_equal_batches_and_each_row_is_of_its_file(
 
 
 def test_many_chunks_come_in_order(tmp_path: Path) -> None:
-    """Test more chunks than the threads decode ahead. The threads must end if the caller stops early."""
+    """Test more images than the threads decode in advance. The threads must end if the caller stops early."""
     write_pictures(tmp_path, *make_names("a", 60))
     files = Files(tmp_path, make_names("a", 60))
     pieces = reading.split_range(range(60), 2)
@@ -59,7 +59,7 @@ def test_many_chunks_come_in_order(tmp_path: Path) -> None:
 
 
 def test_images_are_decoded_while_the_encoder_works(tmp_path: Path) -> None:
-    """Test that the last image is decoded while the encoder has not finished the first image."""
+    """Test that the last image is decoded before the encoder has finished the first image."""
     write_pictures(tmp_path, *make_names("a", 8))
     late = threading.Event()
 
@@ -75,7 +75,7 @@ def test_images_are_decoded_while_the_encoder_works(tmp_path: Path) -> None:
 
 
 def test_what_is_no_regular_file_is_skipped_and_named(tmp_path: Path) -> None:
-    """Test a folder with entries that are not regular files, and a FIFO that the user names."""
+    """Test a folder that contains more than regular files, and a FIFO that the user names."""
     write_pictures(tmp_path, "a.png", "b/c.png")
     odd = make_odd_files(tmp_path / "b", ".png")
     source = find_given([tmp_path / "a.png", tmp_path / "b", tmp_path / "b/fifo.png"]).source

@@ -1,4 +1,7 @@
-"""Tests the search for similar rows. The right result comes from the matrix of all similarities."""
+"""Tests the search for the most similar images, by the similarity of their rows (the encoder's outputs).
+
+The right result is computed from the matrix of all similarities.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ def draw_rows(count: int, width: int = 8, seed: int = 0) -> np.ndarray:
 
 
 def compute_similarities(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return all cosine similarities in float64."""
+    """Return the cosine similarity of each row of `first` with each row of `second`, in float64."""
     a, b = (rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True) for rows in (first, second))
     return a @ b.T
 
@@ -39,7 +42,7 @@ def test_a_row_of_zeros_is_similar_to_nothing() -> None:
 def test_pairs_are_those_of_the_whole_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     monkeypatch.setattr(similar, "BLOCK", block)
     rows = draw_rows(40)
-    rows[31] = 3 * rows[4]  # the same direction with another length, so the cosine similarity is 1
+    rows[31] = 3 * rows[4]  # two rows of one direction: their cosine similarity is 1
     stored = similar.store_rows(tmp_path / "rows.npy", [rows[:9], rows[9:]], 40, 8)
     pairs = similar.find_pairs(stored, 0.5)
     whole = np.triu(compute_similarities(rows, rows), 1)

@@ -1,4 +1,7 @@
-"""Tests the files of embeddings: npz, CSV and Parquet have the same rows and names, and no file is half written."""
+"""Tests the npz, CSV and Parquet files in which the program `embed` stores the encoder's outputs for images.
+
+All formats must have the same rows and names. After an error, no half-written file may remain.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from lowlevel_simclr.evaluation.embedding.given import EmbedError
 from lowlevel_simclr.evaluation.embedding.tables import Block, Table, refuse_unwritable, write_table
 
 ODD = ["a b/1.png", 'quote",comma.png', "two\nlines.png", "ünï.png", "bytes\udcff.png", "=1+1.png"]
-TEXTS = [*ODD[:4], "bytes\\xff.png", ODD[5]]  # these names as CSV and Parquet have them
+TEXTS = [*ODD[:4], "bytes\\xff.png", ODD[5]]  # the names ODD, as CSV and Parquet store them
 LABELS = ["cat", "", "a,b", "dog", "cat", "cat"]
 ROWS = np.random.default_rng(0).normal(0, 1, (6, 3)).astype(np.float32) ** 9
 
@@ -94,7 +97,7 @@ def test_an_error_leaves_the_old_file(tmp_path: Path, name: str) -> None:
 
 
 def test_the_members_of_npz_are_not_compressed(tmp_path: Path) -> None:
-    """Test that the rows are stored uncompressed: NumPy can map them, and writing takes no time for compression."""
+    """Test that npz files are not compressed. So NumPy can map the rows into memory, and writing is faster."""
     write_table(tmp_path / "a.npz", make_table())
     with zipfile.ZipFile(tmp_path / "a.npz") as archive:
         assert {each.compress_type for each in archive.infolist()} == {zipfile.ZIP_STORED}

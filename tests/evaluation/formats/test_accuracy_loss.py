@@ -1,4 +1,7 @@
-"""Tests how much accuracy an export loses. Accuracy is measured with the h (output) that the exported file computes."""
+"""Tests the measurement of the accuracy that an encoder loses when it is exported, for example to 8-bit numbers.
+
+The accuracy of the exported file is measured on the outputs (h) that this file computes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from lowlevel_simclr.evaluation.formats import accuracy_loss
 from lowlevel_simclr.evaluation.formats.form import Format
 from tests.support.exported import make_network
 
-# Imitates an exported file that has lost all accuracy: it gives the same h for all images.
+# Imitates an exported file that has lost all accuracy: its output h is the same for all images.
 POOR = "def represent(given):\n    return {'h': np.ones((len(given), 3), np.float32)}\n"
 
 

@@ -1,4 +1,4 @@
-"""Tests the model card (README.md of an export): it is valid for Hugging Face and says how to load the encoder."""
+"""Tests the README.md of an exported encoder (model card): Hugging Face's format, accuracies, and example code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARITY = Parity({"h": 2.5e-7}, 1e-5, [(8, 8)])
 
 
 def make(folder: Path, patch: pytest.MonkeyPatch, name: str = "onnx", **network: object) -> tuple[dict, str]:
-    """Return the front matter (the YAML at the top) and the text of a model card."""
+    """Write a model card. Return its front matter (the YAML at the top) and its text."""
     write_run(folder, patch)
     given = make_network(patch, **network)
     text = card.make_card(folder, given, write.FORMATS[name], PARITY, "float32", "It lost nothing.")

@@ -1,4 +1,4 @@
-"""Tests the model from which all export formats are made: it gives the same results as the networks of the run."""
+"""Tests the model from which all export formats are made: it must compute what encoder and projection head compute."""
 
 from __future__ import annotations
 

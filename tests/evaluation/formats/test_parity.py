@@ -1,4 +1,7 @@
-"""Tests the check of an export: it must notice a file that gives another h (encoder output) than the run."""
+"""Tests the check after an export, which compares the outputs h of the exported file with those of the encoder.
+
+It must notice wrong outputs and failures.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from lowlevel_simclr.evaluation.formats.form import ExportError, Format
 from lowlevel_simclr.evaluation.formats.network import compute_reference
 from tests.support.exported import make_network
 
-# Imitates the program that runs an exported file. It multiplies stored h by a factor. It fails if it can import this
-# package, because users of an export do not have it.
+# Imitates the program that runs an exported file. Its results are stored outputs h, multiplied by a factor. It fails if
+# it can import this package, because the users of an exported file do not have this package.
 ANSWERS = """
 answers = np.load(sys.argv[1] + "/answers.npz")
 try:

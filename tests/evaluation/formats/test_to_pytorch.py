@@ -1,4 +1,4 @@
-"""Tests the exported PyTorch module: for each kind of encoder it gives the same results, and it can be trained."""
+"""Tests the export of an encoder to PyTorch: the PyTorch module must give the same results, and can be trained."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def assert_same_h(name: str, stem: str, size: int, folder: Path) -> None:
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max() and expected.std() > 0
 
 
-# Views of an odd size give feature maps of odd sizes. Only for these do two ways of padding differ: at the end only, or
-# on both sides.
+# Images of an odd size give feature maps of odd sizes. Only for these, padding at the end gives another result than
+# padding on both sides.
 @pytest.mark.parametrize(
     ("name", "stem", "size"),
     [("resnet20", "imagenet", 19), ("resnet18", "imagenet", 33), ("resnet18v1.5", "cifar", 13)],

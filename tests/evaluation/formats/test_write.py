@@ -1,4 +1,7 @@
-"""Tests that every exported format gives the same h (encoder output). A file with another h must be deleted."""
+"""Tests the export of an encoder to every format (Keras, ONNX, PyTorch, ...).
+
+Each file must give the same outputs h as the encoder. A file with other outputs must be deleted.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from lowlevel_simclr.evaluation.formats import write
 from lowlevel_simclr.evaluation.formats.form import ExportError
 from tests.support.exported import make_network
 
-# Each case: format, whether with projection head, whether with preprocessing, size of the images, number type of the
-# weights, files.
+# Each case: format, whether with projection head, whether with preprocessing, size of the images (None: any), number
+# type of the weights, and a file that must exist.
 CASES = [
     ("keras", True, True, None, "float32", "encoder.keras"),
     ("saved_model", True, False, None, "float32", "saved_model.pb"),
@@ -36,7 +39,7 @@ def test_the_files_give_the_same_h(
     name: str, head: bool, preprocessing: bool, size: int | None, weights: str, file: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Test that the export succeeds. `write_export` itself compares h and would raise an error if h differed."""
+    """Test that the export succeeds. `write_export` itself compares the outputs, and raises an error if they differ."""
     if any(importlib.util.find_spec(module) is None for module in write.FORMATS[name].modules):
         pytest.skip(f"pip install {write.FORMATS[name].install}")
     network = make_network(monkeypatch, head, preprocessing, size if preprocessing else None)

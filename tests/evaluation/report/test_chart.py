@@ -1,4 +1,4 @@
-"""Tests the curves in a report."""
+"""Tests the charts in the HTML report about a training: axes, curves of metrics, and horizontal lines (levels)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_chart_shows_its_curves_and_levels() -> None:
     text = draw_chart("Loss", "nats", [curve], 4, [Level("chance", 5.0)])
     figure = ElementTree.fromstring(text)
     paths = [(path.get("class"), path.get("d")) for path in figure.iter("path")]
-    assert ("curve c0", "M250 250L500 750M1000 1000") in paths  # the axis is from 1 to 5; the gap starts a new line
+    assert ("curve c0", "M250 250L500 750M1000 1000") in paths  # from 1 to 5; None makes a gap
     assert ("level c1", "M0 0H1000") in paths
     svg = next(figure.iter("svg"))
     assert svg.get("role") == "img" and "loss <1>: from 4 to 1; chance: 5" in str(svg.get("aria-label"))

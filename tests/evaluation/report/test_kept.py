@@ -1,4 +1,7 @@
-"""Tests what training stores for the report: levels, and a map of images."""
+"""Tests the file in which training stores numbers and pictures for its HTML report.
+
+It has baselines for the charts, and a map of images: a point and a small picture (thumbnail) for each.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from lowlevel_simclr.evaluation.report.kept import KEPT, ReportMap, keep_for_rep
 
 def test_the_map_and_the_levels_are_read_as_they_were_kept(tmp_path: Path) -> None:
     images = np.zeros((40, 8, 6, 3), np.uint8)
-    images[33] = (250, 0, 0)  # red; on the stored sheet it is the second thumbnail of the second row
+    images[33] = (250, 0, 0)  # red; a row of the stored picture has 32 thumbnails, so this is the second one of row 2
     mapped = ReportMap(np.random.default_rng(0).normal(size=(40, 2)), images, np.arange(40) % 2 - 1, ["a\x1b[31m"])
     keep_for_report(tmp_path / "plots" / KEPT, 4.25, {"pixels": 0.5}, mapped)
     kept = read_kept(tmp_path)

@@ -1,6 +1,6 @@
-"""Tests the pages of a report: their content, that they need no other file, that everybody can read them.
+"""Tests the HTML report about a training: its content, its accessibility, and that it needs no other file.
 
-Names in a page must stay text and never become HTML.
+Names of files and classes must stay text in a page, and never become HTML.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HOSTILE = ('<script>alert("1")</script>', "a&b", "\x1b[31m\n", "\udcff", "'\"><i
 
 
 class Page(HTMLParser):
-    """The elements of an HTML page, each with attributes and text. Elements that are not closed raise an error."""
+    """The elements of an HTML page, each with its attributes and text. An element that is not closed is an error."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def texts(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return three pages: of a run with labels, of a run without labels, and of two runs."""
+    """Return three pages: about a run with labels, about a run without labels, and a comparison of two runs."""
     out = tmp_path_factory.mktemp("pages")
     bare = write_finished_run(out / "bare", (), {"schema": 1, "train_on": "train"}, temperature=0.5)
     page.write_run_report(folder, out / "labelled.html")
@@ -100,7 +100,7 @@ def test_a_page_shows_what_the_run_did(texts: dict[str, str]) -> None:
         and "pairs of views a second, median100" in rows
         and "time of all steps, with compiling51 s" in rows
     )
-    assert len(shown.find("circle")) == 12 + 2  # 12 points of the map, and 2 of its key
+    assert len(shown.find("circle")) == 12 + 2  # 12 points of the map, and 2 in its legend
 
 
 def test_the_command_of_a_page_trains_the_same(folder: Path, texts: dict[str, str]) -> None:
@@ -243,7 +243,7 @@ def test_the_check_up_is_shown_where_the_run_has_one(tmp_path: Path, texts: dict
 
 
 def test_a_report_needs_no_tensorflow(folder: Path, tmp_path: Path) -> None:
-    """Test that a report can be written on a machine without TensorFlow, and without waiting for its import."""
+    """Test that a report can be written without TensorFlow, whose import takes seconds."""
     text = "import sys; from pathlib import Path; from lowlevel_simclr.evaluation.report import page; "
     text += f"page.write_run_report(Path({str(folder)!r}), Path({str(tmp_path / 'out.html')!r})); "
     assert output_of(text + "print('tensorflow' in sys.modules, 'matplotlib' in sys.modules)") == "False False"

@@ -1,4 +1,4 @@
-"""Tests that the colours of a report have enough contrast with their backgrounds, by the formula of WCAG 2."""
+"""Tests that texts and lines in the HTML report have enough contrast with their background, by the rules of WCAG 2."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_texts_and_lines_have_enough_contrast(mode: str, names: tuple[str, ...],
 
 
 def test_the_style_sheet_has_no_other_colours_of_text() -> None:
-    """Test that every text and every line uses one of the colours that are tested above."""
+    """Test that texts and lines use no other colours than those that the test above tests."""
     used = set(re.findall(r"(?:[{;]color|fill|stroke):var\(--(\w+)\)", style.write_style()))
     assert used == {*style.TEXTS, *style.LINES, "edge"}  # "edge" is the colour of grid lines
     assert style.LIGHT.keys() == style.DARK.keys()
