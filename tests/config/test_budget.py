@@ -1,4 +1,4 @@
-"""Tests reading a time budget from a text such as "10m"."""
+"""Tests reading a time limit for training (--budget) from a text such as "10m"."""
 
 from __future__ import annotations
 

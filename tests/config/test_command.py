@@ -1,4 +1,4 @@
-"""Tests that the command that is stored for a run has exactly the settings of the run."""
+"""Tests the command line that a run stores to show how it can be repeated: it must give exactly the run's settings."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.support.every_setting import OTHER, SETTINGS
 
 
 def parse_refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """Return the error message of a refused command line. Nothing else may be printed, and the exit code must be 2."""
+    """Parse a wrong command line. Return the error message. The exit code must be 2, and nothing else may be printed."""
     with pytest.raises(SystemExit) as ended:
         parse_run(argv)
     assert ended.value.code == 2
@@ -38,7 +38,7 @@ def make_flags(name: str) -> list[str]:
 def test_every_setting_is_a_flag_and_reaches_its_own_field_alone(name):
     # The program refuses a mean without a standard deviation, so the flags of both are given together.
     changed = {"input_mean", "input_std"} if name in ("input_mean", "input_std") else {name}
-    beside = {"dataset": "folder:x"} if name in ("labels", "split") else {}  # these two need a data set of image files
+    beside = {"dataset": "folder:x"} if name in ("labels", "split") else {}  # both need image files
     given = [word for each in sorted(changed) for word in make_flags(each)]
     config, _ = parse_run(["--preset", "shapes", *given, *(f"--{each}={value}" for each, value in beside.items())])
     wanted = replace(load_preset("shapes"), **{each: OTHER[each] for each in changed}, **beside)
@@ -52,7 +52,7 @@ def test_every_setting_is_explained_with_its_default(capsys):
     assert ended.value.code == 0 and "SUPPRESS" not in text and "Trains an encoder." in text
     for name in SETTINGS:
         assert f"--{name.replace('_', '-')}" in text
-    assert text.count("(default: ") == len(SETTINGS) + 2  # 2 for --preset and --out, which are flags but not settings
+    assert text.count("(default: ") == len(SETTINGS) + 2  # 2: the flags --preset and --out are no settings
     assert "share of the image that the crop covers (default: 0.3 1)" in text
     for make in PRESETS.values():
         assert make.__doc__.splitlines()[0] in text
@@ -128,14 +128,14 @@ def test_the_run_folder_of_a_custom_config_bears_the_data_set_as_a_file_name():
 
 
 def test_the_run_folder_of_the_folder_itself_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test --dataset folder:. and similar names. The run folder must have the name of the real folder."""
+    """Test --dataset folder:. and similar names. The folder of the run must be called like the folder of the images."""
     (tmp_path / "my pets/cats").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "my pets/cats")
     for place, name in ((".", "cats"), ("..", "my-pets"), ("./", "cats")):
         assert str(choose_default_out(replace(Config(), dataset=f"folder:{place}"))) == f"runs/folder-{name}"
 
 
-# Refusals
+# Command lines that are refused
 
 
 @pytest.mark.parametrize(

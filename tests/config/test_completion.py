@@ -1,4 +1,4 @@
-"""Tests the completion script that the program prints: with it, bash completes programs, flags, names and files."""
+"""Tests the script with which bash completes the commands of this package: programs, flags, names and files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def script() -> str:
 
 
 def complete(script: str, folder: Path, words: str) -> set[str]:
-    """Return what bash offers to complete the last of these words."""
+    """Return the words that bash offers in place of the last of `words`."""
     given = [*words.split(" ")]
     text = script + COMPLETE.format(words=shlex.join(given), count=len(given))
     said = subprocess.run(["bash", "-c", text], cwd=folder, capture_output=True, text=True, check=True)

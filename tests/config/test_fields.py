@@ -1,4 +1,7 @@
-"""Tests the type and the allowed values of every setting, which are read from the dataclasses of settings."""
+"""Tests that values of settings are converted to the right type and checked against the allowed values.
+
+Types and allowed values are read from the dataclasses that define the settings.
+"""
 
 from __future__ import annotations
 

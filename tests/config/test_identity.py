@@ -1,6 +1,6 @@
-"""Tests that a configuration can be written as text and read back. Also tests its identity.
+"""Tests that the settings of a training can be written as text and read back, and which of them may change later.
 
-The identity of a run consists of the settings that must not change when the run resumes.
+The settings that must not change when a training resumes are its identity.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NOT_IDENTITY = {
 
 
 NOT_IDENTITY |= {"cache", "knn_every", "worker_timeout"}
-NOT_IDENTITY |= {"labels", "split"}  # files: a resumed run compares their content with data.json
+NOT_IDENTITY |= {"labels", "split"}  # paths of files, which may change; their content is compared with data.json
 
 
 # From a configuration to text, and back
@@ -99,7 +99,7 @@ def test_the_label_of_a_preset_is_no_difference():
 def test_an_older_run_keeps_its_hash() -> None:
     """Test that the preset `shapes` still has the hash of an earlier version, so that older runs can resume.
 
-    In that version, native ops were the default and --splits did not exist.
+    In the earlier version, native ops were the default, and the flag --splits did not exist.
     """
     assert hash_config(replace(load_preset("shapes"), ops="native")) == "912855193eaf6663"
     assert hash_config(replace(load_preset("shapes"), ops="native", splits="none")) != "912855193eaf6663"

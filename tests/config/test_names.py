@@ -1,4 +1,4 @@
-"""Tests which characters a printed name may have, and how other characters are shown."""
+"""Tests how names of files are printed: control characters and invisible characters must be escaped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lowlevel_simclr.config.names import OneLineError, show_name
 from lowlevel_simclr.config.settings import ConfigError
 
 PACKAGE = Path(__file__).parents[2] / "lowlevel_simclr"
-# Messages of these errors have only numbers and names of this package's own variables, and no names of files.
+# The messages of these errors contain no names of files, only numbers and names of this package's variables.
 QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteRepresentation", "NonFiniteState"}
 
 
@@ -25,7 +25,7 @@ QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteRepre
         ("schön/犬.png", "schön/犬.png"),
         ("000\x1b]0;PWNED\x07\x1b[31m.png", r"000\x1b]0;PWNED\x07\x1b[31m.png"),
         ("a\nerror: the disk is full\r", r"a\nerror: the disk is full\r"),
-        ("\x9b31m", r"\x9b31m"),  # the escape sequence ESC [ as a single character
+        ("\x9b31m", r"\x9b31m"),  # one character that means ESC [ on a terminal
         ("gpj.\u202eexe\u2028", r"gpj.\u202eexe\u2028"),  # a character that reverses text, and a line break
         (os.fsdecode(b"caf\xe9.png"), r"caf\xe9.png"),
         ("\ud800", r"\ud800"),
@@ -49,7 +49,7 @@ def test_every_error_that_the_programs_print_is_of_that_kind() -> None:
 
 
 def test_what_is_printed_of_a_path_goes_through_it() -> None:
-    """Test that `print`, `tqdm.write` and `warn` get a path only through `show_name`, which makes it printable."""
+    """Test that a path is given to `print`, `tqdm.write` and `warn` only through `show_name`, which escapes it."""
     raw = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text())):

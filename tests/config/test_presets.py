@@ -1,6 +1,7 @@
-"""Tests the presets, which are named sets of settings.
+"""Tests the presets, which are named sets of settings for training.
 
-Each preset must have the values in its docstring. Its model must be built, and it must train two steps.
+Each preset must have the values of the publication or program that it follows. It must build its model and train two
+steps.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lowlevel_simclr.training.plan import make_plan
 from tests.support.labelled_images import draw_cifar_images
 
 SMALL = {"image_size": 16, "batch_size": 4, "steps": 1, "warmup_epochs": 0.0, "xla": "off", "precision": "float32"}
-SLOW = pytest.mark.slow  # tracing a ResNet takes half a minute; other tests check its layers and heads
+SLOW = pytest.mark.slow  # TensorFlow traces a ResNet for half a minute; faster tests check its layers
 
 
 # All presets
@@ -77,7 +78,7 @@ def test_jitter_is_clipped_at_zero_and_refused_beyond_every_hue():
             scale_jitter(strength)
 
 
-# The values of the publications and programs that presets follow
+# The values of the publications and programs that the presets follow
 
 
 def test_the_cifar_preset_has_the_recipe_of_the_paper_for_cifar():
@@ -148,10 +149,10 @@ def test_the_views_of_day29_are_28_pixels_added_brightness_and_no_clip() -> None
 
 
 def test_a_view_of_day29_is_the_notes_formula() -> None:
-    """Compare the views of day29 with the formula in the notes that this preset follows.
+    """Compare the views of the preset day29 with the formula in the notes that this preset follows.
 
-    The pixels are in [-1, 1]. A view is cropped to 28 pixels, resized to 32 and flipped. Then a brightness b is added,
-    and in each channel the distance from the channel's mean is scaled.
+    The pixels are in [-1, 1]. An image is cropped to 28 pixels, resized to 32 and flipped. Then a brightness b is added
+    to each pixel, and the difference of each pixel from the mean of its channel is multiplied by a contrast.
     """
     chosen, images = presets.load_preset("day29"), draw_cifar_images().train.images[:4]
     index = tf.range(4, dtype=tf.int64)
@@ -167,7 +168,7 @@ def test_a_view_of_day29_is_the_notes_formula() -> None:
         view = (view[:, ::-1] if flip else view) + 2 * shift
         mean = view.mean(axis=(0, 1))
         np.testing.assert_allclose(found[row], (view - mean) * contrast + mean, atol=1e-5)
-    assert found.min() < -1  # below -1, so nothing is clipped
+    assert found.min() < -1  # values below -1 show that nothing is clipped
 
 
 def test_day29_trains_on_both_splits_from_imagenet_weights_with_its_own_scale_of_pixels() -> None:

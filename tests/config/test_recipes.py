@@ -1,4 +1,4 @@
-"""Tests the settings (recipe) that are chosen for a time budget. The speed is given, so nothing is measured here."""
+"""Tests which settings (recipe) are chosen for a training with a time limit (--budget), at a given speed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_what_the_user_gives_stays() -> None:
             assert {name: get_setting(chosen, name) for name in given} == {
                 name: get_setting(mine, name) for name in given
             }
-            assert chosen.model.image_sizes is None  # growing views would end with another size than the user gave
+            assert chosen.model.image_sizes is None  # no growing views: these would end with another size
 
 
 def test_an_optimizer_that_the_user_gives_does_not_get_the_rate_of_another() -> None:

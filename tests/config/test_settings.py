@@ -1,4 +1,4 @@
-"""Tests that every setting has a name of its own, and a value for tests in tests/support/every_setting.py."""
+"""Tests that no two settings have one name, and that tests/support/every_setting.py has a test value for each."""
 
 from __future__ import annotations
 

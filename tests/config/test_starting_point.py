@@ -1,4 +1,7 @@
-"""Tests --config FILE, and the hints for names by which other programs call the same settings."""
+"""Tests --config FILE, which reads settings from the file of an earlier run.
+
+Also tests the hints if a user gives a setting the name that it has in other programs.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from lowlevel_simclr.config.presets import PRESETS, load_preset
 from lowlevel_simclr.config.settings import ConfigError
 from lowlevel_simclr.config.starting_point import read_config_file, to_settings
 
-RUN = ("out", "jitter-strength")  # these are flags of the command line, but not fields of the configuration
+RUN = ("out", "jitter-strength")  # flags of the command line, but not settings
 
 
 @pytest.mark.parametrize("preset", PRESETS)

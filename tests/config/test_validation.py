@@ -1,4 +1,4 @@
-"""Tests that an invalid configuration raises an error, whether it comes from flags, from a file or from Python."""
+"""Tests that invalid settings raise an error, whether they come from flags, from a file or from Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests the setting that makes views grow during training: each stage has a size and a share of the training."""
+"""Tests the setting that makes the images (views) grow during training, in stages.
+
+Each stage has a size of the views and a share of the training.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests that a pickle file of arrays is scanned before Python loads it.
+"""Tests reading pickle files of arrays: the package examines a file before Python's pickle module loads it.
 
-Without the scan, a small file could make Python compute for ever or fill the memory.
+Otherwise a small malicious file could make Python compute for ever, fill the memory or crash.
 """
 
 from __future__ import annotations
@@ -27,10 +27,7 @@ def read(folder: Path, content: bytes) -> dict[str, object]:
 
 
 def make_doubled_key(times: int) -> bytes:
-    """Return the pickle of a dictionary whose key is a tuple nested `times` times.
-
-    Each level contains the previous level twice.
-    """
+    """Return the pickle of a dictionary whose key is a tuple of depth `times`. Each level has the next level twice."""
     twice = b"".join(b"q" + bytes([place]) + b"h" + bytes([place]) + b"\x86" for place in range(times))
     return b"\x80\x02}K\x01" + twice + b"K\x02s."
 
@@ -38,7 +35,7 @@ def make_doubled_key(times: int) -> bytes:
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_flat_pickle_is_read(tmp_path: Path, protocol: int) -> None:
     if protocol == 5:
-        flat = {key: value for key, value in SOUND.items() if key != b"data"}  # loading an array would call a function
+        flat = {key: value for key, value in SOUND.items() if key != b"data"}  # loading its array would call a function
         assert read(tmp_path, pickle.dumps(flat, protocol)) == {"labels": [1, 2], "names": [b"a", b"a"]}
         return
     found = read(tmp_path, pickle.dumps(SOUND, protocol))
@@ -54,9 +51,9 @@ def test_lists_may_be_as_long_as_those_of_cifar(tmp_path: Path) -> None:
 
 
 def test_doubled_tuples_end_at_once(tmp_path: Path) -> None:
-    """Test a pickle whose tuples each contain the previous one twice. It must be refused at once.
+    """Test a dictionary whose key is a nested tuple. Each level has the next level twice. It must be refused at once.
 
-    Hashing its key would take 2^31 steps, which is a minute.
+    Computing the hash of this key would take 2^31 steps, which is a minute.
     """
     started = time.monotonic()
     with pytest.raises(DataError, match="batch was not read, because its objects are too many or nested too deeply"):
@@ -79,7 +76,8 @@ def test_wide_tuples_that_hold_one_another_end_at_once(tmp_path: Path) -> None:
 def test_a_deep_tuple_does_not_overflow_the_stack(tmp_path: Path) -> None:
     """Test a deeply nested tuple. It must be refused.
 
-    Hashing recurses once for each level of the tuple. At this depth, it would overflow the stack and crash the process.
+    Computing its hash makes one recursive call for each level. At this depth, the calls would overflow the stack and
+    crash the process.
     """
     with pytest.raises(DataError, match="too many or nested"):
         read(tmp_path, b"\x80\x02}K\x01" + b"\x85" * 1_000_000 + b"K\x02s.")
@@ -91,7 +89,7 @@ def test_a_deep_list_does_not_overflow_the_stack(tmp_path: Path) -> None:
 
 
 def test_no_room_is_made_for_objects_that_are_not_there(tmp_path: Path) -> None:
-    """Test a pickle that stores an object under the index 2^31 (opcode LONG_BINPUT). pickle would allocate 32 GiB."""
+    """Test a pickle that stores an object under the index 2^31 - 1, for which Python's pickle would allocate 32 GiB."""
     with pytest.raises(DataError, match="batch was not read, because it numbers an object 2147483647"):
         read(tmp_path, b"\x80\x02}r" + struct.pack("<I", 2**31 - 1) + b".")
 

@@ -1,4 +1,4 @@
-"""Tests the queue through which batches pass from a Python iterator into tf.data."""
+"""Tests `make_queue_dataset`, which makes a tf.data dataset from a Python iterator, with a queue between the two."""
 
 from __future__ import annotations
 
@@ -69,18 +69,21 @@ def test_the_producer_waits_and_ends_with_the_dataset() -> None:
     iterator = iter(made)
     next(iterator)
     time.sleep(0.2)
-    assert len(taken) < 10  # the thread that fills the queue waits and does not read the whole iterator
+    assert len(taken) < 10  # the thread that fills the queue waits
     (thread,) = set(list_threads()) - before
     del made
     gc.collect()
-    assert int(next(iterator)[0]) == 1  # the iterator still works, because it keeps the queue alive
+    assert int(next(iterator)[0]) == 1  # the iterator keeps the queue alive
     del iterator
     gc.collect()
     assert not thread.is_alive()
 
 
 def test_a_dataset_may_go_while_a_graph_is_traced() -> None:
-    """Test a dataset that is deleted while a graph is traced. The graph must not get the op that closes the queue."""
+    """Test a dataset that is deleted while TensorFlow traces a graph.
+
+    Deleting it closes the queue with an op. This op must not become a part of the graph.
+    """
     held = [make_queue_dataset(count_up(1000), SPECS, 1000)]
 
     @tf.function

@@ -1,4 +1,7 @@
-"""Tests that each step gets the same batch, from whichever step a run resumes and wherever its images are stored."""
+"""Tests which images each training step gets. The seed alone must decide, also if training was interrupted.
+
+It must not matter whether the images are in main memory, in the GPU's memory or on disk.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def stream(count: int, batch_size: int, first: int, last: int, seed: int = 5) ->
 
 
 def test_batches_follow_the_reference_order() -> None:
-    count, batch_size, seed = 23, 4, 5  # an epoch has 5 whole batches; 3 images are left over
+    count, batch_size, seed = 23, 4, 5  # an epoch has 5 whole batches, and 3 images are left over
     rows = stream(count, batch_size, 0, 12, seed)
     for step, (epoch, index, images) in enumerate(rows):
         assert epoch == step // 5
@@ -79,8 +82,8 @@ def test_shapes_and_types_are_static() -> None:
 def test_images_are_captured_and_not_embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Test that the graph of the input pipeline does not contain the images.
 
-    If `tf.gather` got a NumPy array, TensorFlow would store it in the graph as a constant. But a graph can hold at most
-    2 GiB.
+    If `tf.gather` got a NumPy array, TensorFlow would store it in the graph as a constant. A graph can hold at most
+    2 GiB, so this would fail for large data sets.
     """
     gather, gathered_from = tf.gather, []
 

@@ -1,4 +1,4 @@
-"""Tests that `load_dataset` finds the data set for each name."""
+"""Tests `load_dataset`, which loads a data set by its name: shapes, cifar10, folder:PATH and others."""
 
 from __future__ import annotations
 

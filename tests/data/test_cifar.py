@@ -1,4 +1,7 @@
-"""Tests CIFAR-10 and CIFAR-100. Their files are read as data, never run as code. Missing files are downloaded once."""
+"""Tests the data sets CIFAR-10 and CIFAR-100: reading their files, errors, and the download of missing files.
+
+The files are pickles. The package must read them as data, and must never run the code that a pickle can contain.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,16 @@ FILES = (*cifar.CIFAR10.train, cifar.CIFAR10.test)
 
 
 def batch(seed: int, count: int = 6) -> dict[bytes, Any]:
-    """Return the content of one of CIFAR-10's files (called batches): random pixels and labels."""
+    """Return random pixels and labels, in the form of one of CIFAR-10's files (a batch)."""
     random = np.random.default_rng(seed)
     labels = [int(label) for label in random.integers(0, 10, count)]
     return {b"data": random.integers(0, 256, (count, 3072), np.uint8), b"labels": labels}
 
 
 def python_2_bytes(content: dict[bytes, Any]) -> bytes:
-    """Return a pickle in the form of the original files, which Python 2 wrote.
+    """Return a pickle in the form of the original files, which were written with Python 2.
 
-    It has the old name of NumPy's module (numpy.core), and the flags of a dtype are integers.
+    They have the old name of a NumPy module (numpy.core), and integers as the flags of a dtype.
     """
 
     def text(value: bytes) -> bytes:
@@ -73,7 +76,7 @@ def test_batches_are_read_as_they_were_written(tmp_path: Path, writer: str, inne
     images = catalog.load_dataset("cifar10", str(tmp_path))
     pixels = np.concatenate([batch(seed)[b"data"] for seed in range(5)])
     for channel, (row, column) in [(0, (0, 0)), (1, (0, 31)), (2, (31, 7))]:
-        stored = pixels[:, channel * 1024 + row * 32 + column]  # channel after channel, and row after row in a channel
+        stored = pixels[:, channel * 1024 + row * 32 + column]  # a file stores each channel row by row
         np.testing.assert_array_equal(images.train.images[:, row, column, channel], stored)
     np.testing.assert_array_equal(images.test.labels, batch(5)[b"labels"])
     assert images.train.images.shape == (30, 32, 32, 3)
@@ -92,7 +95,7 @@ def test_the_names_of_the_classes_come_from_the_files(tmp_path: Path) -> None:
 
 
 class Runs:
-    """An object that would call a function when its pickle is loaded."""
+    """An object whose pickle calls a function when it is loaded."""
 
     def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
         self.call, self.arguments = call, arguments
@@ -145,15 +148,15 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, kept: int, w
 
 
 def test_no_damage_ends_in_another_exception(tmp_path: Path) -> None:
-    """Test one changed byte in the part of a file that describes the arrays.
+    """Test files with one changed byte, in the part that describes the arrays.
 
-    The file must still be read, or raise DataError.
+    Reading such a file must succeed or raise DataError.
     """
     write_batches(tmp_path)
     path, random = tmp_path / "data_batch_1", np.random.default_rng(0)
     small = {b"data": np.zeros((1, 3072), np.uint8), b"labels": [1]}
     whole = pickle.dumps(small, protocol=4)
-    described = [place for place in range(len(whole)) if whole[place] or place < 60]  # leaves out the pixels: zeros
+    described = [place for place in range(len(whole)) if whole[place] or place < 60]  # not the pixels, which are zeros
     refused = 0
     for place in random.choice(described, 150):
         damaged = bytearray(whole)
@@ -219,7 +222,7 @@ def test_the_real_images() -> None:
     for split, each in ((images.train, 5000), (images.test, 1000)):
         np.testing.assert_array_equal(np.bincount(split.labels), [each] * 10)
         assert split.images.shape == (10 * each, 32, 32, 3)
-        # Neighbouring pixels of a photograph are alike. If rows and columns were mixed up, this would fail.
+        # In a photograph, neighbouring pixels are similar. If rows and columns were mixed up, they would not be.
         for axis in (1, 2):
             assert np.abs(np.diff(split.images[:500].astype(int), axis=axis)).mean() < 20
     assert images.classes == cifar.CIFAR10.classes
@@ -246,7 +249,7 @@ def test_cifar100_has_fine_labels_and_their_names(tmp_path: Path) -> None:
 
 
 def packed(names: tuple[str, ...] = FILES) -> bytes:
-    """Return an archive with the published folder structure and small files."""
+    """Return a tar archive with the folders and file names of the published archive, but small files."""
     stored = io.BytesIO()
     with tarfile.open(fileobj=stored, mode="w:gz") as archive:
         for seed, name in enumerate(names):
@@ -265,7 +268,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put(cache: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, name: str = "CIFAR10") -> Path:
-    """Put an archive into the cache, as a user might do. From now on, its hash is used as the published hash."""
+    """Put an archive into the cache folder, as a user might do. Make the package expect the hash of this archive."""
     archive = getattr(cifar, name)._replace(sha256=hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(cifar, name, archive)
     (cache / archive.file).write_bytes(content)
@@ -289,7 +292,7 @@ def test_an_archive_that_was_put_there_by_hand_is_checked(
 ) -> None:
     """Test an archive with one flipped bit.
 
-    Most such archives can be unpacked, and some of them would give wrong pixels. Only the hash shows the damage.
+    Many such archives can be unpacked, and some would give wrong pixels. Only the hash shows the damage.
     """
     path = put(cache, packed(), monkeypatch, name)
     damaged = bytearray(path.read_bytes())
@@ -303,7 +306,7 @@ def test_an_archive_that_was_put_there_by_hand_is_checked(
 
 
 def test_a_batch_of_the_published_size_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a file of the right size with one wrong pixel, as from a damaged archive or a failing disk."""
+    """Test a file that has the right size, but one wrong pixel, for example after an error of the disk."""
     path = write_batches(tmp_path) / "data_batch_3"
     content = path.read_bytes()
     whole = cifar.Published(len(content), hashlib.md5(content).hexdigest())
@@ -323,9 +326,9 @@ def test_what_another_keras_unpacked_is_used(cache: Path) -> None:
 
 
 def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test unpacking that is interrupted after three files were moved into the final folder.
+    """Test unpacking that is interrupted after three files were moved into their final folder.
 
-    The file with the names of the classes must be moved first. Without it, the classes would get default names.
+    The first of them must be the file with the names of the classes. Without it, the classes would get other names.
     """
     names = (*FILES, cifar.CIFAR10.meta)
     put(cache, packed(names), monkeypatch)
@@ -342,7 +345,7 @@ def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatc
         catalog.load_dataset("cifar10")
     assert moved[0] == cifar.CIFAR10.meta
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # here it is a batch
+    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # it has images
         catalog.load_dataset("cifar10")
     assert sorted(path.name for path in (cache / cifar.CIFAR10.folder).iterdir()) == sorted(names)
 
@@ -379,7 +382,7 @@ def test_whatever_a_damaged_archive_raises_is_a_sentence(
 
 
 def test_without_a_network_one_sentence_names_file_and_folder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = cifar.CIFAR10._replace(url="http://127.0.0.1:1/cifar-10-python.tar.gz")  # there is no server
+    nowhere = cifar.CIFAR10._replace(url="http://127.0.0.1:1/cifar-10-python.tar.gz")  # an address without a server
     with pytest.raises(dataset.DataError) as told:
         cifar.load(nowhere)
     sentence = f"Put cifar-10-python.tar.gz into {cache}, or give the folder that contains cifar-10-batches-py with "
@@ -396,7 +399,7 @@ def test_every_file_that_is_read_has_a_published_hash(archive: cifar.Archive) ->
 
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
 def test_each_file_of_cifar100_is_checked_against_its_hash(tmp_path: Path, name: str) -> None:
-    """Test a file of the published size with other bytes. It must be refused before it is read."""
+    """Test a file that has the published size, but other content. It must be refused before it is read."""
     for each in ("train", "test", "meta"):
         (tmp_path / each).write_bytes(b"")
     with open(tmp_path / name, "wb") as file:
@@ -406,7 +409,7 @@ def test_each_file_of_cifar100_is_checked_against_its_hash(tmp_path: Path, name:
 
 
 def test_the_published_hashes_are_those_of_keras() -> None:
-    """Test that this package and the installed Keras have the same hashes of CIFAR's archives."""
+    """Test that this package expects the same hashes of CIFAR's archives as the installed Keras."""
     import tensorflow as tf
 
     for archive in (cifar.CIFAR10, cifar.CIFAR100):

@@ -1,4 +1,4 @@
-"""Tests data sets: which images are kept for testing, and whether the labels are enough for a classifier."""
+"""Tests which images of a data set are kept for testing, and whether there are enough labels for a classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests downloads from a local server. A file must be complete and have the right hash. An interruption can resume."""
+"""Tests the download of files, from a server that the tests start.
+
+A file must be complete and have the right hash. After an interruption, a download must continue where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ REMEDY = "Put the file into the folder."
 class Server(http.server.ThreadingHTTPServer):
     """A server that sends CONTENT.
 
-    `cuts` has one number for each of the first answers. The server ends such an answer after this number of bytes.
+    If `cuts` is [a, b, ...], the first answer ends after a bytes, the second one after b bytes, and so on.
     """
 
     daemon_threads = True
@@ -129,7 +132,7 @@ def test_an_endless_body_is_left_after_so_many_bytes(
 def test_an_endless_drip_is_left_after_so_long(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Test a server that sends single bytes for ever.
 
-    Each pause between two bytes is shorter than the limit for a pause. So only the limit on the total time can end the
+    The pauses between the bytes are short enough to be allowed. So only the limit on the total time can end the
     download.
     """
     monkeypatch.setattr(download, "LONGEST_DOWNLOAD", 0.5)
@@ -142,7 +145,7 @@ def test_an_endless_drip_is_left_after_so_long(server: Server, tmp_path: Path, m
 
 @pytest.fixture(params=["the status", "a header", "headers", "redirections"])
 def endless_headers(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Yield the address of a server that sends bytes or lines for ever, and never completes an answer's headers."""
+    """Yield the address of a server that sends HTTP headers for ever: a line without end, or lines without end."""
     begin, piece = {
         "the status": (b"HTTP/1.1 200 O", b"K"),
         "a header": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
@@ -168,7 +171,7 @@ def endless_headers(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_endless_headers_are_left_after_so_long(
     endless_headers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Test headers without end. Each pause between two bytes is shorter than the limit for a pause."""
+    """Test headers without end. The pauses between the bytes are short enough to be allowed."""
     monkeypatch.setattr(download, "LONGEST_ANSWER", 0.5)
     started = time.monotonic()
     with pytest.raises(DataError, match=f"Cannot download {endless_headers} .the headers .* 0.5 seconds.*{REMEDY}"):
@@ -207,9 +210,9 @@ def test_all_there_but_the_name_needs_no_byte(server: Server, tmp_path: Path) ->
 
 @pytest.mark.parametrize("before", [b"", b"of another file"])
 def test_another_hash_is_refused_and_the_file_removed(server: Server, tmp_path: Path, before: bytes) -> None:
-    """Test that a file with a wrong hash is removed, also if the wrong bytes are from an earlier download.
+    """Test that a file with a wrong hash is removed, also if an earlier download wrote the wrong bytes.
 
-    If the file stayed, the next download would keep its wrong beginning and only append to it.
+    Otherwise the next download would keep these bytes and only append the rest of the file.
     """
     if before:
         (tmp_path / "file.part").write_bytes(before)

@@ -1,4 +1,4 @@
-"""Tests sources of encoded images (JPEG, PNG, ...): files, a part of another source, and several sources joined."""
+"""Tests the classes that give access to image files (JPEG, PNG, ...): a list of files, a part of it, a joined list."""
 
 from __future__ import annotations
 

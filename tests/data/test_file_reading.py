@@ -1,4 +1,4 @@
-"""Tests threads that read images: they read each once, keep the order, and record images that cannot be read."""
+"""Tests reading image files with several threads: each file once, in order, with a list of unreadable files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_threads_work_at_the_same_time_and_keep_the_order(monkeypatch: pytest.Mo
     together = threading.Barrier(2)
 
     def wait(number: int) -> int:
-        together.wait(timeout=20)  # returns only if two threads wait here at the same time
+        together.wait(timeout=20)  # returns only if two threads wait at the same time
         return number
 
     assert list(run_in_threads(wait, range(10))) == list(range(10))

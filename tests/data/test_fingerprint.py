@@ -1,4 +1,4 @@
-"""Tests the fingerprints (hashes) by which workers, the processes of one run, notice that their images differ."""
+"""Tests the fingerprint (hash) of a data set. Processes that train together compare it to see whether they differ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.image_files import draw_picture, make_names, write_pictures
 
 
 def some(count: int = 6) -> DataSet:
-    """Return a data set with two splits that are kept in memory."""
+    """Return a data set in memory, with images for training and for testing."""
     pixels = np.random.default_rng(0).integers(0, 256, (count + 3, 8, 8, 3), np.uint8)
     labels = np.arange(count + 3) % 2
     train, test = Split(pixels[:count], labels[:count]), Split(pixels[count:], labels[count:])
@@ -58,9 +58,9 @@ def test_a_large_array_is_hashed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("memory_limit", [4.0, 0.0])
 def test_a_folder_has_the_fingerprint_of_its_files(tmp_path: Path, memory_limit: float) -> None:
-    """Test that the fingerprint is the same for images in memory and for images that are read during training.
+    """Test that the fingerprint is equal for images in memory and for images that are read during training.
 
-    It does not depend on the path of the folder. Computing it reads no file a second time.
+    It must not depend on the path of the folder. Computing it must not read a file a second time.
     """
 
     def describe(name: str) -> dict[str, object]:

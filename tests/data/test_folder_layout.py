@@ -1,6 +1,7 @@
-"""Tests which folders of images count as splits (train, test) and which as classes.
+"""Tests how the names of folders divide images into training images, test images and classes.
 
-The names of all folders together decide. If they have two possible meanings, the error names both.
+A folder can be a split (train or test) or a class. The names of all folders together decide. If they have two possible
+meanings, the error message must name both.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from lowlevel_simclr.data.folder_layout import Layout, TwoReadings, find_classes
 
 
 def find(*folders: str, splits: str = "auto") -> Layout:
-    """Return the layout of a data set that has one image in each of these folders."""
+    """Return the splits and classes (layout) of a data set that has one image in each of these folders."""
     return find_layout("B", sorted(f"{folder}/1.png".lstrip("/") for folder in folders), splits)
 
 

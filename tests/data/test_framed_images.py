@@ -1,7 +1,7 @@
-"""Tests images of different sizes that are stored in arrays of one size, in memory or on disk.
+"""Tests data sets whose images have different sizes. Each image is stored in an array of one common size, with padding.
 
-Such an array is called a canvas. The part that the image fills is its frame, the rest is padding. Training gets the
-canvases and the sizes of the frames. An evaluation gets the square in the middle of each frame.
+Such an array is called a canvas, and the part of it that the image fills is called a frame. Training gets the canvases
+and the sizes of the frames. An evaluation gets the square in the middle of each frame.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIZES = [(20 + number, 50 - number) for number in range(24)]
 
 
 def load(root: Path, **options: Any) -> DataSet:
-    """Return the data set of a folder with pictures of many sizes in two classes. One picture has no label."""
+    """Write pictures of many sizes in two classes, and one picture without a label. Load them as a data set."""
     for number, (height, width) in enumerate(SIZES):
         split, label = ("train", "test")[number >= 18], ("a/", "b/", "")[2 if number == 5 else number % 2]
         write_pictures(root, f"{split}/{label}{number:02d}.png", height=height, width=width)
@@ -93,9 +93,9 @@ def test_all_images_and_labelled_images_keep_their_frames(tmp_path: Path, kind: 
 
 
 def test_packed_images_of_other_bounds_are_another_file(tmp_path: Path) -> None:
-    """Test two limits for the sides of an image (bounds) that happen to give canvases of the same size.
+    """Test two limits for the sides of an image (bounds) that happen to give canvases of equal size.
 
-    The frames, the parts of the canvases that the images fill, differ. So each limit needs its own packed file.
+    The images in the canvases have different sizes. So each limit needs its own file of decoded images.
     """
     cache = tmp_path / "cache"
     first = load(tmp_path / "images", cache=str(cache))

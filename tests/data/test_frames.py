@@ -1,4 +1,8 @@
-"""Tests frames: images of different sizes are reduced to common limits (bounds), and stored in arrays of one size."""
+"""Tests how images of different sizes are made smaller and stored in arrays of one size, with padding.
+
+Such an array is called a canvas, and the part of it that the image fills is called a frame. The sides of a frame have
+common limits (bounds).
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,7 @@ def test_every_frame_is_within_the_bounds_keeps_its_aspect_and_is_never_enlarged
 def test_a_folder_of_one_aspect_wastes_nothing() -> None:
     """Test that photographs of 4:3 in several resolutions need no padding.
 
-    If one of them is upright (3:4), the arrays must have room for both shapes.
+    If one more photograph is upright (3:4), the arrays must have room for both shapes.
     """
     wide = choose(*[(300 * k, 400 * k) for k in range(1, 20)])
     assert frames.find_canvas(wide, np.ones(19, bool), 3) == Shape(100, 133, 3)
@@ -103,9 +107,9 @@ def test_the_square_is_the_middle_of_the_frame(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(60, 80), (80, 60), (45, 80)])
 def test_views_see_the_whole_of_a_photograph(size: tuple[int, int]) -> None:
-    """Test that the random views of training can show every part of a photograph.
+    """Test that the random crops of training (views) can show every part of a photograph.
 
-    Views of the square in its middle would show only 3/4 of a 4:3 photograph, and 9/16 of a 16:9 photograph.
+    Crops of the square in the middle would show only 3/4 of a 4:3 photograph, and 9/16 of a 16:9 photograph.
     """
     found = choose(size, (80, 80))
     frame = found.sizes[:1]
@@ -120,5 +124,5 @@ def test_views_see_the_whole_of_a_photograph(size: tuple[int, int]) -> None:
         ):
             for y, x, height, width in boxes.tolist():
                 shown[name][top + y : top + y + height, left + x : left + x + width] = True
-    assert tuple(frame[0]) == size and shown["whole"].mean() > 0.99  # not 1, because a view rarely reaches a corner
+    assert tuple(frame[0]) == size and shown["whole"].mean() > 0.99  # below 1: few crops reach a corner
     assert shown["square"].mean() == side / max(size)

@@ -1,4 +1,7 @@
-"""Tests that every kind of image file becomes 8-bit pixels, grey or RGB, or is refused with a reason."""
+"""Tests reading image files (JPEG, PNG, GIF, TIFF, ...) as 8-bit pixels, grey or RGB.
+
+A file that cannot be read must be refused with a reason.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +35,13 @@ def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """Return a picture with one smooth wave in each channel. A smaller copy of it looks nearly the same."""
+    """Return a picture with one smooth wave in each channel, so that resizing hardly changes its look."""
     y, x = np.mgrid[:height, :width] / max(height, width)
     waves = [np.sin(7 * x + 3 * y), np.cos(5 * y - 2 * x), np.sin(6 * x * y + 1)]
     return np.round(127.5 + 120 * np.stack(waves, -1)).astype(np.uint8)
 
 
-# Kinds of files
+# Kinds of files and pixels
 
 
 @pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})])
@@ -77,7 +80,7 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def test_16_bit_colours_keep_their_high_byte() -> None:
-    """Test a PNG with 16 bits a channel. Pillow cannot write one, so the test builds the file."""
+    """Test a PNG with 16 bits in each channel. Pillow cannot write one, so the test builds the file itself."""
     deep = RANDOM.integers(0, 65536, (16, 24, 3), np.uint16)
     lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in deep)
     header = struct.pack(">IIBBBBB", 24, 16, 16, 2, 0, 0, 0)
@@ -93,7 +96,7 @@ def test_what_is_transparent_lies_over_white() -> None:
     assert (made[:8] == 255).all()
     np.testing.assert_array_equal(made[9:], COLOURS[9:])
     half = COLOURS[8] * (128 / 255) + 127
-    np.testing.assert_allclose(made[8], half, atol=1)  # the result and `half` may be rounded differently
+    np.testing.assert_allclose(made[8], half, atol=1)  # one of the two may be rounded up and the other one down
     grey = image_file.read_pixels(stored(Image.fromarray(np.dstack([GREY, alpha]), "LA")), Shape(16, 24, 1))
     assert (grey[:8] == 255).all()
     np.testing.assert_array_equal(grey[9:, :, 0], GREY[9:])
@@ -143,11 +146,10 @@ def test_a_damaged_note_of_the_camera_is_passed_over() -> None:
 def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
     kind: str, size: tuple[int, int]
 ) -> None:
-    """Compare with Pillow's `resize` of the whole picture in floating point (mode F).
+    """Compare the result with Pillow's `resize`, which cuts and scales each channel in floating point (mode F).
 
-    The picture is smooth, because a JPEG decoder that reduces an image uses another filter than Pillow. The comparison
-    still notices a cut that is shifted by half a pixel of the result: the waves have an amplitude of 120 and turn by at
-    most 7 radians over the longer side.
+    The picture is smooth. A JPEG decoder that makes an image smaller uses another filter than Pillow, and on a smooth
+    picture both filters give nearly the same pixels. A cut at a wrong place would still be noticed.
     """
     source = smooth(*size)
     shape = Shape(24, 20, 3)
@@ -160,16 +162,16 @@ def test_another_size_is_scaled_and_cut_evenly_in_the_coordinates_of_the_source(
     wanted = np.stack([np.asarray(one.resize((20, 24), Image.Resampling.BILINEAR, box=box)) for one in channels], -1)
     assert np.abs(made - wanted).max() < (
         2 if kind == "PNG" else 6
-    )  # PNG differs by rounding errors. JPEG also loses information.
+    )  # with PNG there are only rounding errors; JPEG also loses information
     step = np.abs(np.diff(wanted, axis=1)).mean()
-    assert np.abs(made - wanted).mean() < 0.2 * step  # a shift by a fifth of a pixel would be noticed
+    assert np.abs(made - wanted).mean() < 0.2 * step  # notices a cut that is wrong by a fifth of a pixel
 
 
 def test_a_large_jpeg_is_decoded_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a JPEG of 256 x 256 pixels, which the decoder can reduce while it decodes.
+    """Test a JPEG of 256 x 256 pixels, which the decoder can make smaller while it decodes.
 
-    For a result of 32 x 32 pixels it reduces the sides to an eighth. For 33 x 33 it reduces them only to a quarter
-    (64), because the decoded image must not be smaller than the result.
+    For a result of 32 x 32 pixels, it must divide the sides by 8. For 33 x 33, it must divide them only by 4 (giving
+    64), because the decoded image must not be smaller than the result.
     """
     content, decoded = stored(Image.fromarray(smooth(256, 256)), "JPEG"), []
     plain = image_file._convert_to_plain_mode
@@ -231,7 +233,7 @@ def test_an_image_of_a_few_pixels_is_refused() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "subsampling": 0}])
 def test_a_check_finds_what_decoding_finds(options: dict[str, Any]) -> None:
-    """Test that the check of a file finds the same damage as reading the file, at its own size and at a smaller one."""
+    """Test that checking a file without keeping its pixels finds the same damage as reading it, in two sizes."""
     generator, found = np.random.default_rng(0), []
     for kind in KINDS:
         sound = stored(Image.fromarray(smooth(200, 150)), kind, **(options if kind == "JPEG" else KINDS[kind]))
@@ -255,7 +257,7 @@ def test_a_check_finds_what_decoding_finds(options: dict[str, Any]) -> None:
 
 
 def test_damage_anywhere_gives_pixels_or_a_reason() -> None:
-    """Test one changed byte, at many places in turn. Each time the file must give pixels or raise UnreadableError."""
+    """Test files with one changed byte at different places. Each file must give pixels or raise UnreadableError."""
     random, refused = np.random.default_rng(1), 0
     for kind in KINDS:
         content = stored(Image.fromarray(COLOURS), kind, **KINDS[kind])
@@ -290,9 +292,9 @@ NOTES = {
 @pytest.mark.parametrize("note", NOTES)
 @pytest.mark.parametrize("before_pixels", [True, False])
 def test_a_note_in_a_png_is_passed_over(tmp_path: Path, note: str, before_pixels: bool) -> None:
-    """Test text notes that unpack to 256 MiB, or are long, many or damaged. They must not fill the memory.
+    """Test text notes in a PNG that unpack to 256 MiB, or are very long, very many or damaged.
 
-    The image must still be read, although Pillow alone would refuse the whole file.
+    They must not fill the memory. The image must still be read, although Pillow alone would refuse the whole file.
     """
     whole = stored(Image.fromarray(COLOURS))
     place = 33 if before_pixels else len(whole) - 12  # after the header, or before the last chunk
@@ -316,7 +318,7 @@ def test_a_note_in_a_png_is_passed_over(tmp_path: Path, note: str, before_pixels
 )
 @pytest.mark.parametrize("grey", [True, False])
 def test_other_kinds_keep_their_pixels(tmp_path: Path, kind: str, options: dict[str, Any], grey: bool) -> None:
-    pixels = GREY if grey else COLOURS // 64 * 64  # a GIF has 256 colours
+    pixels = GREY if grey else COLOURS // 64 * 64  # few colours, because a GIF has at most 256
     content = stored(Image.fromarray(pixels), kind, **options)
     (tmp_path / "image").write_bytes(content)
     shape = image_file.read_shape(tmp_path / "image")
@@ -384,7 +386,7 @@ def test_numbers_without_a_white_are_refused(pixels: np.ndarray, reason: str) ->
 
 
 def build_png(bits: int, colours: int, lines: list[bytes], transparent: bytes) -> bytes:
-    """Return a PNG of a kind that Pillow does not write. It has 16 lines of 24 pixels."""
+    """Return a PNG with 16 lines of 24 pixels, and with a bit depth or transparency that Pillow does not write."""
     header = struct.pack(">IIBBBBB", 24, 16, bits, colours, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + line for line in lines))
     chunks = [(b"IHDR", header), (b"tRNS", transparent), (b"IDAT", pixels), (b"IEND", b"")]
@@ -424,10 +426,10 @@ def test_the_transparent_colour_of_16_bits_is_white() -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "PPM", "JPEG2000", "BMP", "WEBP", "GIF"])
 def test_a_sound_image_of_many_pixels_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    """Test an image above Pillow's limit for pixels (2 * MAX_IMAGE_PIXELS), which is lowered to 2 * 100 pixels here."""
+    """Test an image with more pixels than Pillow allows: 2 * MAX_IMAGE_PIXELS, which the test sets to 200."""
     content = stored(Image.fromarray(COLOURS), kind)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    monkeypatch.setattr(image_file, "_LARGE", 100)  # images above this number of pixels are decoded one at a time
+    monkeypatch.setattr(image_file, "_LARGE", 100)  # images with more pixels are decoded one at a time
     (tmp_path / "image").write_bytes(content)
     assert image_file.read_shape(tmp_path / "image") == SHAPE
     assert image_file.read_pixels(content, SHAPE).shape == SHAPE

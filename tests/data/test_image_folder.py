@@ -1,6 +1,6 @@
-"""Tests the data set of a folder of images: splits, classes, skipped files and sizes.
+"""Tests a folder of images as a data set: training and test images, classes, unreadable files, and sizes.
 
-The images are kept in memory, or streamed (read from their files during training).
+The images are kept in memory, or they are streamed: read from their files during training.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def load(root: Path, seed: int = 0, **options: Any) -> dataset.DataSet:
 
 
 def numbers(images: Any) -> list[int]:
-    """Return the numbers of these test pictures. The first pixel of a picture is its number."""
+    """Return the number of each test picture, which is the value of its first pixel."""
     return [int(number) for number in np.asarray(images)[:, 0, 0, 0]]
 
 
-# Splits and labels
+# Training and test images (splits), and labels
 
 
 def test_train_and_test_are_the_splits_and_the_parent_is_the_label(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_run_folder_is_no_data_set(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-# Skipped files
+# Files that cannot be read are skipped
 
 
 def test_skipped_names_exactly_what_cannot_be_read_and_nothing_shifts(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_batch_that_cannot_be_filled_is_refused_before_a_file_is_opened(
 
 @pytest.mark.parametrize(("count", "found"), [(1, "is only 1 image"), (2, "is only 1 image")])
 def test_a_set_too_small_for_any_batch_names_the_smallest_that_works(tmp_path: Path, count: int, found: str) -> None:
-    """Test two images, one for training and one for testing. A batch needs two, so the message asks for more."""
+    """Test one and two images, so that only one is left for training. A batch needs two, so an error asks for more."""
     root = write_pictures(tmp_path, *make_names("a", count))
     with pytest.raises(dataset.DataError, match=f"There {found} to train on in .* works has 2 images to train on and"):
         load(root, at_least=8)
@@ -231,14 +231,14 @@ SEVERAL = [(16, 90), (40, 24), (24, 24), (90, 50), (31, 24)]
 
 
 def write_several(root: Path) -> Path:
-    """Write pictures of several sizes. The last picture is for testing."""
+    """Write pictures of several sizes, all for training except the last one, which is for testing."""
     for number, (height, width) in enumerate(SEVERAL):
         write_pictures(root, f"{'test' if number == 4 else 'train'}/a/{number}.png", height=height, width=width)
     return root
 
 
 def test_images_of_several_sizes_keep_their_aspect_in_one_array(tmp_path: Path) -> None:
-    """Test that shorter sides are reduced to at most 24, the median of all shorter sides."""
+    """Test that the shorter side of an image is reduced to at most 24 pixels, the median of all shorter sides."""
     images = load(write_several(tmp_path))
     assert images.train.images.sizes.tolist() == [[16, 90], [40, 24], [24, 24], [43, 24]]
     assert images.train.images.canvases.shape == (4, 43, 90, 3)
@@ -255,7 +255,7 @@ def test_an_evaluation_sees_the_square_in_the_middle_of_each_image(tmp_path: Pat
     images = load(write_several(tmp_path)).train.images
     assert images.shape == (4, 24, 24, 3) and np.asarray(images).shape == images.shape
     np.testing.assert_array_equal(images[np.array([1])][0], images.cut_frames(np.array([1]))[0][8:32])
-    assert images[np.array([0])].shape == (1, 24, 24, 3)  # the image has only 16 rows, so its square was enlarged
+    assert images[np.array([0])].shape == (1, 24, 24, 3)  # image 0 has only 16 rows, so its square was enlarged
 
 
 def test_the_padding_is_black_and_everything_else_is_the_file(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_run_from_before_images_had_frames_continues_with_its_squares(tmp_path
         content = (tmp_path / f"train/a/{number}.png").read_bytes()
         np.testing.assert_array_equal(pixels, image_file.read_pixels(content, image_file.Shape(24, 24, 3)))
     assert "frames" not in images.record and images.record["shape"] == [24, 24, 3]
-    os.utime(tmp_path / "train/a/0.png", (1, 1))  # the file looks changed, so its header must be read again
+    os.utime(tmp_path / "train/a/0.png", (1, 1))  # the file looks changed, so the next start reads it again
     np.testing.assert_array_equal(load(tmp_path, before=known).train.images, images.train.images)
 
 
@@ -326,7 +326,7 @@ def test_images_of_a_few_pixels_are_left_out(tmp_path: Path) -> None:
 
 
 def mixed(root: Path) -> Path:
-    """Return a folder with image files of all kinds and of several sizes. One file is damaged."""
+    """Write image files of all kinds and of several sizes, one of them damaged. Return their folder."""
     for number, ending in enumerate(["png", "jpg", "webp", "bmp"] * 8):
         write_pictures(root, f"{'ab'[number % 2]}/{number:02d}.{ending}", height=20 + number, width=50 - number)
     (root / "a/08.png").write_bytes(b"\x89PNG")
@@ -355,7 +355,7 @@ def test_streamed_pixels_are_those_in_memory(tmp_path: Path) -> None:
 def test_streamed_batches_are_those_in_memory_wherever_a_run_resumes(
     tmp_path: Path, first: int, own: list[int] | None
 ) -> None:
-    """Test whole batches, and the part of a batch that one replica (device) gets."""
+    """Test whole batches, and the part of each batch that one of several devices (replicas) gets."""
     root, share = mixed(tmp_path), None if own is None else np.array(own)
     both = [load(root, largest_side=24, memory_limit=limit).train.images for limit in (4, 0)]
     held, streamed = (list(batches.make_batches(images, 5, 3, first, 12, share)) for images in both)
@@ -452,9 +452,9 @@ def test_reading_shows_progress_where_it_takes_long(
 
 @pytest.mark.parametrize("memory_limit", [4.0, 0.0])
 def test_only_regular_files_of_a_reasonable_size_are_read(tmp_path: Path, memory_limit: float) -> None:
-    """Test four entries that must not be read.
+    """Test a folder with a FIFO, links to /dev/urandom and /dev/zero, and a huge sparse file. None may be read.
 
-    A FIFO would block for ever. /dev/urandom and /dev/zero have no end. A huge sparse file would fill the memory.
+    Reading a FIFO would wait for ever, the two devices have no end, and the sparse file would fill the memory.
     """
     write_pictures(tmp_path, *make_names("train", 5), *make_names("test", 2))
     odd = make_odd_files(tmp_path / "train", ".png")
@@ -497,11 +497,11 @@ def test_odd_names_are_read_and_shown_in_one_printable_line(tmp_path: Path) -> N
     assert r"000\x1b]0;PWNED\x07\x1b[31m.png" in str(told.value) and str(told.value).isprintable()
 
 
-# The index, a file in the cache that says which images earlier starts have read
+# The index: a file in the cache that lists the images which were already read
 
 
 def measure_files(root: Path, count: int) -> int:
-    """Return the peak memory, in bytes, of a program that loads a folder of `count` files."""
+    """Load a folder of `count` files in a new process. Return the peak memory of the process in bytes."""
     write_pictures(root, "0.png")
     for number in range(1, count):
         os.link(root / "0.png", root / f"{number:07d}.png")
@@ -516,11 +516,11 @@ def measure_files(root: Path, count: int) -> int:
 def test_a_million_files_need_less_than_two_gibibytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     few, many = (measure_files(tmp_path / str(count), count) for count in (400, 2400))
-    assert (many - few) / 2000 < 2**31 / 1e6  # bytes for each further file
+    assert (many - few) / 2000 < 2**31 / 1e6  # bytes for one more file
 
 
 def test_a_second_start_opens_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a second start without data.json, for example of another run on the same images."""
+    """Load the same images twice, as two different runs would do. The second time, no file may be opened."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(image_index, "INDEXED", 33)
     monkeypatch.setattr(image_index, "RECENT", -3600.0)

@@ -1,6 +1,7 @@
-"""Tests the index, which records the images that were already read.
+"""Tests the index of images: a file in the cache that lists the image files that were already read.
 
-The index knows a file as long as its size and times in the file system are the same. A damaged index is not used.
+A file in the list need not be read again, as long as its size and its times in the file system are unchanged. A damaged
+index must not be used.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DIGEST = bytes(range(16))
 
 @pytest.fixture(autouse=True)
 def everything_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the index trust files that were just written. Normally it does not: they could change again unnoticed."""
+    """Make the index trust files that were just written. Normally it does not, because they could change unnoticed."""
     monkeypatch.setattr(image_index, "RECENT", -3600.0)
 
 
@@ -33,7 +34,7 @@ def write_files(root: Path, *paths: str) -> list[str]:
 
 
 def keep(root: Path, paths: list[str], place: Path, reason: str | None = None) -> None:
-    """Write an index in which all files are recorded as read. `reason`, if given, is the error of the last file."""
+    """Write an index that lists all files as read. If `reason` is given, the last file could not be read for it."""
     with open_index(read_identities(root, paths), place) as index:
         for row in range(len(paths)):
             index.note(row, bytes([row + 1]) * 16, reason if row == len(paths) - 1 else None)
@@ -64,7 +65,7 @@ def test_only_a_file_that_changed_is_unknown(tmp_path: Path) -> None:
     os.utime(touched, (1, 1))
     before = os.stat(same_size)
     same_size.write_text("9.png")
-    os.utime(same_size, ns=(before.st_atime_ns, before.st_mtime_ns))  # only ctime, the time of the last change, differs
+    os.utime(same_size, ns=(before.st_atime_ns, before.st_mtime_ns))  # only ctime has changed
     (tmp_path / "new").write_text(replaced.read_text())
     os.replace(tmp_path / "new", replaced)
     assert look(tmp_path, [*paths, "new.png"], tmp_path / "index").find_unknown().tolist() == [0, 1, 2, 3, 6]
@@ -82,11 +83,11 @@ def test_a_renamed_folder_and_other_names_of_a_file_are_known(tmp_path: Path) ->
     assert [digest[0] for digest in again.list_digests()] == [1, 2] * 25
     again.note(0, DIGEST, None)
     again.save()
-    assert os.path.getsize(tmp_path / "index") < 600  # two entries, one for each file, and not one for each name
+    assert os.path.getsize(tmp_path / "index") < 600  # an entry for each of the two files, not for each name
 
 
 def test_a_file_that_has_just_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a file that was just written. If it changed again within one tick of the clock, its times would be equal."""
+    """Test a file that was just written. If it changes again within one tick of the clock, its times stay equal."""
     monkeypatch.undo()
     paths = write_files(tmp_path, "new.png")
     keep(tmp_path, paths, tmp_path / "index")

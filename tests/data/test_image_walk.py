@@ -1,4 +1,4 @@
-"""Tests the search for images in a folder and its subfolders: what it finds, and what it reports as unreadable."""
+"""Tests the search for image files in a folder and its subfolders: what is found, what is left out, and errors."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_links_are_followed_and_a_loop_is_entered_once(tmp_path: Path) -> None:
 
 
 def test_no_run_folder_is_data(tmp_path: Path) -> None:
-    """Test that the pictures in a run folder are not used as data, whatever the folder's name and place.
+    """Test that the pictures that a training draws into its own folder are never used as images to train on.
 
-    A run folder is recognized by its config.json, by its name in --out, or by the plots of a preview.
+    Such a folder is recognized by its config.json, by its name in --out, or by the pictures that a preview draws.
     """
     write_pictures(tmp_path, "cat/1.png", "new/plots/views.png", "looked/plots/views.png", "other/plots/views.png")
     (tmp_path / "looked/plots/views.svg").write_text("<svg/>")

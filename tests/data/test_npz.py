@@ -1,4 +1,4 @@
-"""Tests npz files: arrays are found by their names, pickled objects are refused, every error is one sentence."""
+"""Tests NumPy .npz files as data sets: names and types of the arrays, and errors for damaged or malicious files."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_grey_images_have_one_channel_and_no_labels_are_minus_one(tmp_path: Path
 
 @pytest.mark.parametrize("kind", [np.int64, np.uint64])
 def test_labels_may_be_ids(tmp_path: Path, kind: type[np.integer[Any]]) -> None:
-    """Test that any whole numbers can be labels. Only numbers that occur become classes.
+    """Test that any whole numbers can be labels. Only the numbers that occur may become classes.
 
-    In an earlier version, one label of 1234567 created 1234567 names of classes.
+    In an earlier version, a single label 1234567 created 1234567 names of classes.
     """
     ids = np.array([3, 47219, 1234567 if kind is np.int64 else 2**64 - 1], kind)
     images = load(tmp_path, x_train=X, y_train=ids[Y], x_test=X[:4], y_test=np.array([3, 3, 9, 9], np.uint8))
@@ -127,7 +127,7 @@ def test_an_encrypted_archive_is_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "images.npz"
     np.savez(path, images=X)
     content = bytearray(path.read_bytes())
-    content[6] |= 1  # the encryption flag in the header of the first file; the next line sets it in the directory
+    content[6] |= 1  # the encryption flag in the first file's header; the next line sets it in the zip directory
     content[content.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(content)
     with pytest.raises(dataset.DataError, match="is not an npz file of plain arrays .*encrypted.*. Write it with"):
@@ -137,7 +137,7 @@ def test_an_encrypted_archive_is_a_sentence(tmp_path: Path) -> None:
 def test_arrays_that_do_not_fit_into_memory_are_refused_before_they_are_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Test a zip bomb: a file that unpacks to a thousand times its size."""
+    """Test a zip bomb: an npz file whose arrays are a thousand times as large as the file."""
     path = tmp_path / "images.npz"
     np.savez_compressed(path, images=np.zeros((100, 100, 100, 3), np.uint8))
     assert path.stat().st_size < 10_000

@@ -1,6 +1,6 @@
-"""Tests packed images (--cache): one file with the decoded pixels of all images of a data set.
+"""Tests --cache, which stores the decoded pixels of all images of a data set in one file (the packed images).
 
-The file is written once, and gets its final name only when it is complete. A damaged file is not used.
+The file is written once, and gets its final name only when it is complete. A damaged file must not be used.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ SHAPE = Shape(4, 5, 3)
 
 @pytest.fixture(autouse=True)
 def small_blocks_and_old_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pack the images in blocks of four images of 16x16 pixels. Let the index trust files that were just written."""
+    """Make a block of the packed file four images of 16x16 pixels long.
+
+    Also make the index of images trust files that were just written.
+    """
     monkeypatch.setattr(image_index, "RECENT", -3600.0)
     monkeypatch.setattr(packed_images, "BLOCK", 4 * 16 * 16 * 3)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return a folder of 18 images, two of which are damaged."""
+    """Write a folder of 18 images, two of which are damaged."""
     root = write_pictures(
         tmp_path / "data", *make_names("train/a", 10), *make_names("train/b", 5), *make_names("test", 3)
     )
@@ -63,7 +66,7 @@ def check_same(one: DataSet, other: DataSet) -> None:
 
 
 class Decoded(NamedTuple):
-    """The images that were decoded so far."""
+    """Lists of the images that were decoded so far."""
 
     rows: list[int]
 
@@ -139,7 +142,7 @@ def test_no_python_function_gathers_a_batch(root: Path) -> None:
     assert b"PyFunc" not in packed._as_serialized_graph().numpy()
 
 
-# Damage
+# Damaged files, a full disk, and a cache that cannot be written
 
 
 @pytest.mark.parametrize("place", ["pixels", "sizes", "magic", "cut", "empty"])
@@ -216,7 +219,7 @@ def test_a_partial_block_that_is_damaged_is_made_again(
     partial.write_bytes(content)
     decoded.rows.clear()
     check_same(load(root), plain)
-    assert 10 <= len(decoded.rows) < 14  # all blocks except the first; images known as damaged are skipped
+    assert 10 <= len(decoded.rows) < 14  # all blocks but the first, without the images that are known to be damaged
 
 
 def test_a_process_that_is_killed_leaves_no_file_under_the_final_name(root: Path) -> None:

@@ -1,4 +1,7 @@
-"""Tests Parquet files: Hugging Face's description of columns, plain columns, splits from file names, bad rows."""
+"""Tests Parquet files as data sets: the columns of images and labels, train and test files, and unreadable images.
+
+Hugging Face writes into a Parquet file which columns have images and labels. Files without this are tested too.
+"""
 
 from __future__ import annotations
 
@@ -42,9 +45,9 @@ def test_a_folder_of_hugging_face_is_read_with_splits_and_names(tmp_path: Path, 
 
 
 def test_each_group_of_rows_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test that each group of rows is read once, although training takes the images in random order.
+    """Test that each group of rows in the file is read once, although training takes the images in random order.
 
-    In an earlier version, almost every image made the program read a whole group again.
+    In an earlier version, the program read a whole group again for almost every image.
     """
     import pyarrow.parquet
 

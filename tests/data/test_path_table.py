@@ -1,4 +1,7 @@
-"""Tests tables that give a label or a split for each image path: their format, finding the images, and errors."""
+"""Tests the CSV files with which a user gives each image a label, or makes it a training or test image.
+
+Tests the format of these tables, how their paths are matched with images, and errors.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +93,7 @@ def test_paths_start_in_the_data_folder_or_in_that_of_the_table(tmp_path: Path) 
     paths = ["a/1.png", "a/2.png", "2.png"]
     assert list(match(tmp_path, tmp_path / "else/t.csv", paths, "2.png").values) == ["2.png"]
     below = match(tmp_path, tmp_path / "a/t.csv", paths, "1.png", "2.png")
-    assert list(below.values) == ["a/1.png", "a/2.png"]  # relative to the folder in which more of them exist
+    assert list(below.values) == ["a/1.png", "a/2.png"]  # the folder in which more of the paths exist
     above = match(tmp_path / "data", tmp_path / "t.csv", ["1.png"], "data/1.png")
     assert list(above.values) == ["1.png"]
 

@@ -1,4 +1,7 @@
-"""Tests that training and embedding find the same images in every form of data (files, lists, tables, records)."""
+"""Tests that the programs `train` and `embed` find the same images if they get the same data set.
+
+A data set can be a folder, a list of files, a table of labels, or a file that contains many images.
+"""
 
 from __future__ import annotations
 

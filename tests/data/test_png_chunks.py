@@ -1,4 +1,4 @@
-"""Tests that text notes in a PNG file are removed. All other chunks (parts of the file) must keep their bytes."""
+"""Tests removing the text notes from a PNG file before it is decoded. All other parts (chunks) must stay unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests images in records (TFRecord, Parquet): they are streamed, packed and joined as image files are."""
+"""Tests images in files that contain many of them (TFRecord, Parquet): labels, and packing of their pixels."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests that resizing by matrix products gives the result of TensorFlow's own op, for images of any size.
+"""Tests resizing of images by matrix products, in graphs that do not know the size of the images.
 
-The matrices depend on the size of the images. This size is unknown when TensorFlow traces the function.
+The result must equal that of `tf.image.resize`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ SIZES = [(12, 10, 8), (12, 10, 24), (7, 31, 7), (5, 5, 1), (1, 3, 4), (96, 64, 2
 
 
 def bound(height: int, width: int, size: int) -> float:
-    """Return the largest difference that rounding allows for pixels in [0, 1].
+    """Return the largest difference that rounding errors can make, for pixels in [0, 1].
 
-    Let u = 2^-24. A weight depends on the distance of an input pixel from the centre of the output pixel, divided by
-    the half width of the triangle filter. The centre is a multiple of a rounded scale. So its relative error is at most
-    2u, which is 2u x min(size, length) in units of the half width. The difference and the quotient add another 2u. Now
-    let every weight have an error of at most e. Then an output has an error of at most 3e: the weights with an error
-    cover at most three half widths of pixels, and all weights sum to one half width. Each matrix product adds a
-    rounding error of 2u. The result is the sum of these errors for both axes, doubled because both computations have
-    them.
+    Let u = 2^-24 be the relative error of one rounding, and `length` the number of input pixels along an axis.
+
+    - The weight of an input pixel depends on its distance from the centre of the output pixel, divided by the half
+      width of the triangle filter. The centre has a relative error of at most 2u. In units of the half width, this is
+      2u x min(size, length). The subtraction and the division add 2u. So e, the error of a weight, is the sum of both.
+    - The errors of the weights make an error of at most 3e in the output, because the pixels with wrong weights cover at
+      most three half widths, and all weights together sum to one half width. The matrix product adds 2u.
+    - The result adds these errors for both axes, and doubles the sum, because both computations have them.
     """
     u = 2.0**-24
     return sum(2 * (3 * (2 * min(length, size) + 2) + 2) * u for length in (height, width))

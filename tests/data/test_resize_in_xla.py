@@ -1,4 +1,4 @@
-"""Tests resizing by matrix products: it gives the result of TensorFlow's own op, and XLA can compile it."""
+"""Tests resizing of images by matrix products, which XLA can compile: the result must equal `tf.image.resize`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZES = [(12, 10, 8), (12, 10, 24), (7, 31, 7), (5, 5, 1), (1, 3, 4), (96, 64, 2
 def test_products_and_tensorflows_op_agree(height: int, width: int, size: int) -> None:
     images = np.random.default_rng(height).random((2, height, width, 3), np.float32)
     expected = tf.image.resize(images, (size, size), "bilinear", antialias=True)
-    # Pixels are in [0, 1]. Both computations sum at most height x width products in float32.
+    # Pixels are in [0, 1]. Both computations add products in float32, at most height x width for each output.
     np.testing.assert_allclose(resize_by_products(images, size), expected, atol=32 * np.finfo(np.float32).eps)
     np.testing.assert_allclose(make_weights(height, size).sum(axis=1), 1, atol=1e-6)
 

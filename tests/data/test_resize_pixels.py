@@ -1,4 +1,7 @@
-"""Tests that the native resize gives the same pixels as Pillow, and in which cases Pillow is used instead."""
+"""Tests resizing of 8-bit images in C++ (native): it must give exactly Pillow's pixels.
+
+Also tests in which cases Pillow is used instead.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from lowlevel_simclr.runtime import platform_ops
 from tests.support.other_process import output_of
 
 native = pytest.mark.skipif(
-    platform.machine() != "x86_64" or not platform_ops.expects_library(), reason="there is no native resize here"
+    platform.machine() != "x86_64" or not platform_ops.expects_library(), reason="this platform has no native resize"
 )
 DIGEST = """
 from tests.support.digests import digest_resize
@@ -26,7 +29,7 @@ print(digest_resize())
 
 
 def draw_cases(count: int) -> Iterator[tuple[Image.Image, Size, Box]]:
-    """Yield images of noise, of black and white pixels, or of one colour, each with a smaller or larger size."""
+    """Yield random cases: an image (noise, black and white, or one colour), the wanted size, and the box to resize."""
     random = np.random.default_rng(7)
     for case in range(count):
         height, width = random.integers(8, 300, 2).tolist()
@@ -39,7 +42,7 @@ def draw_cases(count: int) -> Iterator[tuple[Image.Image, Size, Box]]:
 
 
 def note_calls(monkeypatch: pytest.MonkeyPatch) -> list[Size]:
-    """Return a list to which each later call of the native function appends its size."""
+    """Return a list. From now on, each call of the native function adds the wanted size to it."""
     function, calls = resize_pixels._find_function(), []
 
     def note(pixels: Any, size: Size, box: Box) -> Any:
@@ -57,7 +60,7 @@ def test_the_pixels_are_those_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None
         np.testing.assert_array_equal(
             resize_image(image, size, box), resize_by_pillow(image, size, box), str((size, box))
         )
-    assert 80 < len(calls) < 150  # Pillow resizes the others: they lose so much height that it filters columns first
+    assert 80 < len(calls) < 150  # Pillow resizes images that become much less high
 
 
 @native

@@ -1,7 +1,7 @@
-"""Tests `shapes`, the data set of drawings that is part of this package.
+"""Tests `shapes`, a data set of drawn shapes that is part of this package.
 
-The same seed gives the same images. All classes are equally frequent, and each image can be drawn without the others.
-Its raw pixels alone are not enough to classify it.
+The same seed must give the same images. All classes must be equally frequent. Each image must be drawn without the
+others. The raw pixels alone must not be enough to classify an image.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def test_a_shape_stays_inside_and_stands_out() -> None:
     share = of_shape.mean(axis=(1, 2))
     assert share.min() > 0.01 and share.max() < 0.5
     both = grey.mean(axis=(1, 2)) > 0.5
-    assert 0.4 < both.mean() < 0.6  # about half of the images have a light background
+    assert 0.4 < both.mean() < 0.6  # about half of the backgrounds are light
 
 
 @pytest.mark.parametrize("kind", range(10), ids=shapes.CLASSES)
 def test_each_kind_has_its_own_area(kind: int) -> None:
-    """Test the area of each shape against its formula, in units of the squared radius.
+    """Compare the area of each drawn shape with its formula, in units of the squared radius.
 
-    A shape that is drawn wrongly would have another area.
+    If a shape were drawn wrongly, its area would be wrong too.
     """
     expected = {
         "circle": np.pi * 0.85**2,
@@ -86,7 +86,7 @@ def test_raw_pixels_say_little() -> None:
 
 
 def test_six_thousand_are_drawn_in_seconds() -> None:
-    """Test the processor time. It should be below 2 s. The limit is 10 s, because a machine may be slow."""
+    """Test the processor time. On a usual machine it is below 2 s. The limit is 10 s, because a machine may be slow."""
     start = time.process_time()
     images, _ = shapes.draw_shapes(6000, seed=0)
     assert len(images) == 6000 and time.process_time() - start < 10

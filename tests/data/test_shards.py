@@ -1,4 +1,7 @@
-"""Tests data sets whose files hold many images each: which files are found, and which split a file's name means."""
+"""Tests data sets whose files contain many images each (TFRecord, Parquet).
+
+Tests which files are found, and which file names mean training images or test images.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests labels and splits that come from tables. They replace those from folder names. A resumed run compares them."""
+"""Tests data sets whose labels, or division into training and test images, come from a CSV file of the user (--labels).
+
+The CSV file replaces the names of the folders. A training that resumes must notice if the content of the file changed.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,14 @@ def numbers(images: Any) -> list[int]:
 
 
 def write_table(file: Path, lines: dict[str, str]) -> str:
-    """Write a table, and return its path."""
+    """Write a CSV file with a value for each path, and return its own path."""
     file.write_text("".join(f"{path},{value}\n" for path, value in lines.items()))
     return str(file)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Return a folder of 20 pictures without subfolders."""
+    """Write a folder of 20 pictures without subfolders."""
     return write_pictures(tmp_path / "pictures", *(f"{number:02d}.png" for number in range(20)))
 
 
@@ -100,7 +103,7 @@ def test_a_resumed_run_notices_another_table(root: Path, flag: str) -> None:
     file = write_table(root / "t.csv", given)
     before = load(root, **{flag: file}).record
     moved = write_table(root.parent / "moved.csv", {f"pictures/{path}": word for path, word in given.items()})
-    again = load(root, before=before, **{flag: moved}).record  # the table at another path, with the same content
+    again = load(root, before=before, **{flag: moved}).record  # the same content at another path
     assert again["tables"] == before["tables"] and again["content"] == before["content"]
     for other in ({**given, "03.png": words[0]}, {**given, "03.png": words[0], "04.png": words[1]}):
         with pytest.raises(DataError, match="The images, splits or labels in .*pictures have changed since this run"):

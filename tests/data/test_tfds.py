@@ -28,7 +28,7 @@ def numbers(images: Any) -> list[int]:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a data set with 20 training images, in three files, and 6 test images."""
+    """Write a data set with 20 training images in three files, 6 test images, and a further split of 2 images."""
     return write_tfds(tmp_path_factory.mktemp("sets"), train=range(20), test=range(100, 106), extra=range(200, 202))
 
 

@@ -1,4 +1,4 @@
-"""Tests TFRecord files: the usual names of their entries, splits from file names, damage, reading by position."""
+"""Tests TFRecord files as data sets: the usual keys of images and labels, train and test files, and damaged files."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def numbers(images: Any) -> list[int]:
 
 
 def find_labels(images: DataSet) -> dict[int, int]:
-    """Return a dict from the number of each picture to its label."""
+    """Return the label of each picture, as a dict from the picture's number to its label."""
     splits = images.train, images.test
     return {number: int(label) for split in splits for number, label in zip(numbers(split.images), split.labels)}
 
 
 def write_set(root: Path) -> Path:
-    """Write two files of training images and one of test images. Their names are like those of ImageNet's files."""
+    """Write two files of training images and one file of test images, with names like those of ImageNet's files."""
     for part in range(2):
         write_pictures_as_records(root / f"train-0000{part}-of-00002", range(8 * part, 8 * part + 8))
     write_pictures_as_records(root / "validation-00000-of-00001", range(100, 106))
@@ -162,7 +162,7 @@ def test_a_file_that_is_cut_while_it_is_streamed_is_named(tmp_path: Path) -> Non
 
 
 def test_files_are_searched_once_while_they_stay_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a new run, which lists its images twice: once to choose settings, and once to train.
+    """Test the start of a training, which lists the images twice: to choose its settings, and to train.
 
     It must search the files for records only once.
     """

@@ -1,6 +1,6 @@
-"""Tests the test transform: an image is resized and scaled before the encoder, without randomness.
+"""Tests how an image is resized and scaled before a trained encoder gets it (the test transform).
 
-Every program that computes h (the encoder's output) must apply the same test transform and record it.
+Every program that computes the encoder's output h must do this in the same way, and record how it was done.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def test_the_transform_is_told_as_it_is(size: int, mean: tuple | None, std: tupl
 
 
 def test_of_images_of_several_sizes_the_square_in_the_middle_is_told() -> None:
-    """Test that the transform of images of several sizes names the square in the middle of each image.
+    """Test that, for images of several sizes, the recorded text names the square in the middle of each image.
 
-    An earlier version said that the encoder saw whole images, although it saw squares.
+    An earlier version recorded that the encoder got whole images, although it got squares.
     """
     images = FramedImages(np.zeros((2, 24, 40, 3), np.uint8), np.array([[24, 32], [20, 40]], np.int32), 24)
     said = InferenceTransform(16).describe(images)
@@ -47,7 +47,7 @@ def test_of_images_of_several_sizes_the_square_in_the_middle_is_told() -> None:
 
 
 def apply_by_numpy(images: np.ndarray, size: int, scaling: PixelScaling) -> np.ndarray:
-    """Return the encoder's input, computed in another way: Pillow resizes the image, and NumPy does the rest."""
+    """Return the encoder's input, computed without this package: Pillow resizes the images, and NumPy scales them."""
     height, width = images.shape[1:3]
     planes = [
         crop_by_pillow(image[..., c].astype(np.float32), (0, 0, height, width), size)
@@ -60,7 +60,7 @@ def apply_by_numpy(images: np.ndarray, size: int, scaling: PixelScaling) -> np.n
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 11), (19, 14)])
 def test_evaluation_embedding_and_the_exported_encoder_give_one_h(tmp_path: Path, height: int, width: int) -> None:
-    """Compare h of all three programs with a result that Pillow and NumPy prepare and the encoder computes."""
+    """Compare the h of evaluation, embedding and exported encoder with h for an input from `apply_by_numpy`."""
     scaling = PixelScaling((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
     f, g = encoder.build_encoder("resnet20", "cifar", 8, seed=5), projection.build_projection_head(64, (8,), seed=5)
     variables = {**keras.name_variables("encoder", f), **keras.name_variables("projection", g)}
@@ -75,7 +75,7 @@ def test_evaluation_embedding_and_the_exported_encoder_give_one_h(tmp_path: Path
     expected = f(apply_by_numpy(images, 8, scaling), training=False).numpy()
     assert (
         np.ptp(expected, axis=0).max() > 0.01 * np.abs(expected).max()
-    )  # h differs enough between images for the comparison to mean something
+    )  # different images have different h, otherwise the comparison would prove nothing
     for h in (by_evaluation, by_embed, by_file):
         np.testing.assert_allclose(h, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 

@@ -1,4 +1,4 @@
-"""Tests encoded images that are unpacked into a temporary file, here from a Parquet file."""
+"""Tests the temporary file that holds the encoded images of a Parquet file, so that each can be read by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that both implementations (native and stock ops) make two random views of every image.
+"""Tests that each image gets two random augmented copies (views), in C++ (native) and in TensorFlow's own ops (stock).
 
 A view must depend only on the image, its index and the epoch.
 """
@@ -30,14 +30,14 @@ def test_native_and_stock_views_of_a_run_agree():
         make_two_views(tf.constant(images), epoch, index, implementation=whose, **settings_of_run)
         for whose in (ops, stock)
     )
-    # Each differs from the reference by at most 20 ulp (float32's spacing). Colour changes amplify this by at most
-    # 1.8 * 2.6 * 2.6 * 2.
+    # Both views differ from the reference by at most 20 ulp (1 ulp is the distance between neighbouring float32
+    # numbers). The changes of colour amplify this by at most 1.8 * 2.6 * 2.6 * 2 = 24.4.
     np.testing.assert_allclose(native, plain, rtol=0, atol=2 * 20 * ULP * 24.4 / min(STD))
 
 
 @pytest.mark.parametrize("implementation", [ops, stock], ids=["native", "stock"])
 def test_rows_i_and_n_plus_i_are_views_of_image_i(implementation: ModuleType) -> None:
-    """Test images of one colour each. Without colour jitter, both views have the colour of their image."""
+    """Test images that have a single colour each. Without changes of colour, both views must have this colour."""
     colours = np.arange(6, dtype=np.uint8) * 40
     images = np.broadcast_to(colours[:, None, None, None], (6, 10, 12, 3))
     recipe = ViewRecipe(jitter_probability=0, grey_probability=0)
@@ -53,5 +53,5 @@ def test_the_compiled_views_of_a_run_depend_on_epoch_and_index() -> None:
     views = compile_views(**given)
     first = views(tf.constant(0, tf.int64), index, images).numpy()
     again = views(tf.constant(0, tf.int64), tf.gather(index, [1, 0]), tf.gather(images, [1, 0])).numpy()
-    np.testing.assert_array_equal(again, first[[1, 0, 5, 4]])  # a view does not depend on the other images of the batch
+    np.testing.assert_array_equal(again, first[[1, 0, 5, 4]])  # the other images of the batch do not matter
     assert np.any(first != views(tf.constant(1, tf.int64), index, images).numpy())
