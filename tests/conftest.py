@@ -1,16 +1,16 @@
 """Settings for all tests.
 
-The package is imported before TensorFlow, as in its programs. It decides whether TensorFlow uses oneDNN, and TensorFlow
-reads this setting only once. If TensorFlow were imported first, the tests would compute float32 views in another way
-than the programs on some processors: those without AVX-512 VNNI.
+The package is imported before TensorFlow, as in its programs. It turns on oneDNN, a library of fast CPU kernels, and
+TensorFlow reads this setting only when it is imported. If TensorFlow were imported first, it would not use oneDNN on
+processors without AVX-512 VNNI. Then the tests would compute other rounding errors than the programs.
 
-TF32, a shorter float format of GPUs, is off. With it, a GPU rounds the factors of products to 11 bits, so the stock ops
-(those built from TensorFlow's own) would be less precise than on a CPU.
+TF32, a shorter float format of GPUs, is off. With it, a GPU rounds the factors of products to 11 bits. So the ops that
+are built from TensorFlow's own (stock ops) would be less precise than on a CPU.
 
-hypothesis has no deadline. With a deadline, a test could fail on a slow machine.
+The library hypothesis has no deadline. With a deadline, a test could fail on a slow machine.
 
-After each test, the precision is set to float32 again. A run may change it: on processors that compute bfloat16 fast,
-it chooses bfloat16. Without this, the next test would use bfloat16 too.
+After each test, the number type for training is set to float32 again. Training may change it: on processors that
+compute bfloat16 fast, it chooses bfloat16. The next test would then use bfloat16 too.
 
 No test may change the level of TensorFlow's log, because a later test in the same process may wait for a warning.
 """
@@ -33,7 +33,7 @@ tf.config.experimental.enable_tensor_float_32_execution(False)
 
 @pytest.fixture(autouse=True)
 def float32_afterwards() -> Iterator[None]:
-    """Set the precision to float32 after each test, because the test may have trained in another precision."""
+    """Set the number type for training to float32 after each test, because the test may have changed it."""
     yield
     precision.set_precision("float32")
 

@@ -1,7 +1,7 @@
-"""Tests the rules for the layout of the package.
+"""Tests rules for the source code of this package, such as which module may import which.
 
-A sub-package is called a room. A room may import only from lower levels. An op has files in six places. Each list of
-choices is written once. Every test asserts something.
+A sub-package is called a room. The rooms have levels, and a room may import only from lower levels. An op has files in
+six places. The allowed values of a setting are listed only once. Every test must assert something.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEVELS = (
     PROGRAMS,
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
-MOST_ARROWS = 60  # the limit for pairs (room, another room that it imports from)
+MOST_ARROWS = 60  # the limit for the number of pairs of a room and another room that it imports from
 KNOW_CONFIG = (
     "api.budget_settings",
     "api.picture_settings",
@@ -39,7 +39,7 @@ KNOW_CONFIG = (
     "training.plan",
 )  # modules outside config/ that may use the whole configuration
 STANDARD = {"__future__", "collections", "dataclasses", "itertools", "math", "numbers", "operator", "typing"}
-ASSERTING = ("assert_", "check_", "given_")  # helpers of tests that assert something have a name that begins so
+ASSERTING = ("assert_", "check_", "given_")  # the names of functions that assert something for a test begin like this
 
 
 def sources(folder: Path) -> list[Path]:
@@ -54,7 +54,7 @@ MODULES = {module_of(path): path for path in sources(PACKAGE)}
 
 
 def imported(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield what a file imports from this package, anywhere in the file, as pairs (module, name in the module)."""
+    """Yield what a file imports from this package, as pairs (module, name in the module). Functions count too."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names = (alias.name for alias in node.names)
@@ -70,7 +70,7 @@ def imported(path: Path) -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize("path", sources(PACKAGE), ids=module_of)
 def test_a_room_imports_only_from_lower_levels(path: Path) -> None:
     own = module_of(path).split(".")[0]
-    assert own in LEVEL, f"{path} lies in no room: see LEVELS in {Path(__file__).name}"
+    assert own in LEVEL, f"{path} is in no sub-package of LEVELS, see {Path(__file__).name}"
     rooms = {module.split(".")[0] for module, _ in imported(path)} & set(LEVEL)
     wrong = {room for room in rooms - {own} if LEVEL[room] >= LEVEL[own]}
     assert not wrong, f"{own} (level {LEVEL[own]}) imports {sorted(wrong)} from its own level or above"
@@ -117,7 +117,7 @@ def test_the_reference_needs_numpy_only() -> None:
         assert modules <= {*STANDARD, "numpy", "lowlevel_simclr"}, f"{path.name} imports {modules}"
 
 
-# An op has the same name everywhere
+# The files and the signatures of an op
 
 
 def op_names() -> list[str]:
@@ -151,9 +151,9 @@ def test_implementations_share_their_signatures(op: str) -> None:
 
 
 def test_every_choice_is_listed_once() -> None:
-    """Test that only config/choices.py lists the choices of a setting.
+    """Test that only config/choices.py lists the allowed values (choices) of a setting.
 
-    A tuple, list or set elsewhere that has two choices of one setting counts as a second copy of the list.
+    A tuple, list or set in another module that has two choices of one setting counts as a second list.
     """
     from lowlevel_simclr.config import choices
 
@@ -166,7 +166,7 @@ def test_every_choice_is_listed_once() -> None:
                 continue
             words = {each.value for each in node.elts if isinstance(each, ast.Constant) and isinstance(each.value, str)}
             second += [(own, node.lineno, name) for name, known in lists.items() if len((words & known) - common) > 1]
-    # These two list only some of the protocols: those that do not change the encoder.
+    # These two tuples list only the protocols (ways to judge an encoder) that do not change the encoder.
     allowed = {("evaluation.protocols", "PROTOCOLS"), ("evaluation.summary", "PROTOCOLS")}
     assert [one for one in second if (one[0], one[2]) not in allowed] == []
 
@@ -231,7 +231,7 @@ def test_no_grab_bags() -> None:
 
 
 def test_the_readme_shows_the_real_tree() -> None:
-    """Test that the tree in the README lists exactly the folders of the package."""
+    """Test that the list of folders in the README has exactly the folders of the package."""
     tree = (ROOT / "README.md").read_text().partition("<!-- tree -->")[2].partition("<!-- /tree -->")[0]
     shown = set(re.findall(r"^      ([a-z_]+)/ ", tree, re.MULTILINE))
     assert shown == {path.parent.name for path in PACKAGE.glob("*/__init__.py")}

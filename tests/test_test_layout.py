@@ -1,4 +1,4 @@
-"""Tests the layout of the tests: no test imports another test, and a test file has the name of the module it tests."""
+"""Tests that no test file imports another test file, and that each has the name of the module that it tests."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "lowlevel_simclr"
 FILES = sorted(TESTS.rglob("*.py"))
 NAMES = [path.relative_to(TESTS) for path in FILES if path.name.startswith("test_") and path.parent != TESTS]
-# Finds a test module that is imported in a program, where the program is a text inside a test.
+# Finds imports of test modules in programs that are texts (strings) inside a test.
 IN_A_PROGRAM = re.compile(r"(?:\b(?:from|import)\s+|-m\s+)[\w.]*\btest_\w+|\btests(?:\.\w+)*\.test_\w+|"
                           r"\bfrom\s+tests[\w.]*\s+import\s+[\w, ]*\btest_\w+")  # fmt: skip
-# Files that do not test the module of their name.
+# Test files whose name is not that of the module that they test
 OTHERS = {
     "contract/test_independence.py",
     "run/test_wrong_files.py",  # tests every file of a run folder
@@ -26,7 +26,7 @@ OTHER_ROOMS = ("api", "bench", "docs", "faults", "installing", "kernels", "progr
 
 
 def find_imported_tests(text: str) -> set[str]:
-    """Return the test modules that a file imports: by its own statements, or in programs that it contains as text."""
+    """Return the test modules that a file imports, in its own statements or in programs that it contains as strings."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
@@ -61,7 +61,7 @@ def test_no_test_is_imported(path: Path) -> None:
     ],
 )
 def test_every_way_to_import_a_test_is_seen(statement: str) -> None:
-    """Test every way to import. Without the braces in the statements, this file would itself seem to import a test."""
+    """Test each way to import a test module. Without the braces, the statements would count as imports of this file."""
     whole = statement.format("", "")
     assert find_imported_tests(whole) and find_imported_tests(f"PROGRAM = {whole!r}")
     assert not find_imported_tests(whole.replace("test_nt_xent", "support"))
@@ -72,6 +72,6 @@ def test_a_file_has_the_name_of_the_module_it_is_about(name: Path) -> None:
     module = PACKAGE / name.with_name(name.name.removeprefix("test_"))
     there = module.is_file()
     if name.as_posix() in OTHERS:
-        assert not there, f"{name} is no exception any more: there is {module.relative_to(PACKAGE)}"
+        assert not there, f"remove {name} from OTHERS: the module {module.relative_to(PACKAGE)} exists"
     else:
-        assert there, f"{name} is about no module of the package: there is no {module.relative_to(PACKAGE)}"
+        assert there, f"{name} has not the name of a module: {module.relative_to(PACKAGE)} does not exist"

@@ -20,7 +20,7 @@ WITHOUT = {"ViewRecipe"}  # has no example of its own; the example of make_views
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Make the run folder runs/shapes, which the examples open. Return the working folder that contains runs/."""
+    """Make the folder runs/shapes of a run, which the examples open. Return the folder that contains runs/."""
     place = tmp_path_factory.mktemp("examples")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(

@@ -1,4 +1,4 @@
-"""Tests `import lowlevel_simclr`: what it loads, and which names it offers. --help must not load TensorFlow."""
+"""Tests `import lowlevel_simclr`: which names it offers, and that it does not load TensorFlow before it is needed."""
 
 from __future__ import annotations
 

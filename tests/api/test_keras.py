@@ -1,4 +1,4 @@
-"""Tests the loss and the views of this package in a user's own Keras model."""
+"""Tests this package's loss, and its layer that makes random views of images, in a user's own Keras model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_loss_refuses_what_cannot_be() -> None:
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
 @pytest.mark.parametrize("steady", [False, True], ids=["unknown batch", "known batch"])
 def test_a_model_of_ones_own_learns(jit_compile: bool, steady: bool) -> None:
-    """Test that the loss falls clearly below log(2N - 1), the loss if all similarities are equal (chance level)."""
+    """Train. The loss must fall clearly below log(2N - 1), which is the loss if all similarities are equal."""
     tf.keras.utils.set_random_seed(0)
     images = draw_shapes(64, seed=3)[0][:, 6:26, 6:26]
     stream = tf.data.Dataset.from_tensor_slices((images, np.zeros(64))).repeat(20).batch(32, drop_remainder=steady)
@@ -90,7 +90,7 @@ def test_inference_is_the_test_transform_and_is_not_counted() -> None:
     expected = InferenceTransform(8, PixelScaling(mean, std))(IMAGES)
     np.testing.assert_array_equal(layer(IMAGES, training=False), expected)
     assert int(unwrap_variable(layer.calls)) == 0
-    assert layer(IMAGES).shape[0] == 12  # without the argument `training`, the layer makes random views, as in training
+    assert layer(IMAGES).shape[0] == 12  # without the argument `training`, the layer makes random views
 
 
 def test_native_and_stock_views_are_the_same() -> None:
@@ -113,7 +113,7 @@ def test_images_without_colours_are_taken(channels: int) -> None:
 
 
 def list_framed() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return six images of different sizes, in arrays with black and with white padding, and the sizes."""
+    """Return six images of different sizes with black padding, the same images with white padding, and the sizes."""
     sizes = np.array([[12, 10], [12, 3], [4, 10], [1, 1], [7, 7], [9, 5]], np.int32)
     inside = (np.arange(12)[:, None] < sizes[:, 0, None, None]) & (np.arange(10) < sizes[:, 1, None, None])
     black, white = (np.where(inside[..., None], IMAGES, padding).astype(np.uint8) for padding in (0, 255))

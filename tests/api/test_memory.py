@@ -19,9 +19,9 @@ Dataset = tf.data.Dataset
 @pytest.mark.parametrize("batched", [False, True])
 @pytest.mark.parametrize(("image", "label"), [("image", "label"), ("x", "y"), ("img", "target")])
 def test_dictionaries_are_taken_by_their_keys(image: str, label: str, batched: bool) -> None:
-    """Test data sets whose elements are dictionaries, as those of `tfds.load`.
+    """Test data sets whose elements are dictionaries, like those of `tfds.load`.
 
-    Images and labels are found under any of several usual keys. Other keys are ignored.
+    Images and labels must be found under several usual keys. Other keys must be ignored.
     """
     stream = Dataset.from_tensor_slices({"id": LABELS, image: IMAGES, label: LABELS})
     found, wanted = load_from_memory(stream.batch(7) if batched else stream), load_from_memory((IMAGES, LABELS))

@@ -1,4 +1,4 @@
-"""Tests the settings that a run derives from the size and number of its images, unless the user gives them."""
+"""Tests the settings that training chooses by the size and the number of the images, if the user does not give them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ def choose(root: Path, *flags: str) -> Config:
 def test_the_shorter_side_chooses_the_preset_and_the_run_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], height: int, width: int, preset: str, size: int, stem: str
 ) -> None:
-    """Test that large images get other settings: photographs must not be trained at 20 x 20 pixels silently."""
+    """Test that large images get other settings than small ones, and that this is printed.
+
+    Otherwise a user would train on photographs of 20 x 20 pixels without noticing.
+    """
     write_pictures(tmp_path, *make_names("a", 40), height=height, width=width)
     found = choose(tmp_path)
     assert (found.preset, found.model.image_size, found.model.stem) == (preset, size, stem)
@@ -66,7 +69,7 @@ def test_what_the_user_gives_wins(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_run_keeps_its_preset(tmp_path: Path) -> None:
-    """Test that a run resumes with its own preset, even if this version would now choose another one."""
+    """Test that a run resumes with its own preset, even if this version of the package would choose another one."""
     write_pictures(tmp_path, *make_names("a", 40), height=130, width=130)
     path = make_run_folder(tmp_path / "run") / "config.json"
     path.write_text(path.read_text().replace('"preset": "custom"', '"preset": "cifar10-resnet20"'))

@@ -1,4 +1,7 @@
-"""Tests how a program ends: it prints a known error as one sentence, and asks the user to report an unexpected one."""
+"""Tests how the programs of this package end after an error.
+
+A known error must give one sentence. For an unexpected error, the user is asked to report it.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,10 @@ def test_a_program_ends_with_one_line_and_a_code(
 
 
 def test_an_error_that_a_signal_causes_counts_as_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Test a signal that arrives inside a C function. The function clears the exception and returns a wrong result."""
+    """Test a signal that arrives in a C function. The function hides the signal's exception and returns a wrong result.
+
+    The program must treat the error that follows as the signal.
+    """
 
     def work() -> int:
         with contextlib.suppress(StopSignal):

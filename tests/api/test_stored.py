@@ -1,4 +1,4 @@
-"""Tests a config.json with a value that this version does not know. It is refused, and the message names the value."""
+"""Tests a run whose config.json has a value that this version of the package does not know. The error must name it."""
 
 from __future__ import annotations
 

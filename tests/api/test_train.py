@@ -1,4 +1,7 @@
-"""Tests `lowlevel_simclr.train`: it trains on arrays, also in a thread, resumes, and changes no global state."""
+"""Tests the function `lowlevel_simclr.train`, for example on arrays, in a thread, and after an interruption.
+
+It must not change the state of the caller's process, such as TensorFlow's settings.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +66,9 @@ def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_short_script_trains_on_arrays_and_uses_the_encoder_in_keras(tmp_path: Path) -> None:
-    """Run a short script of a user, which has a Dropout layer without a seed.
+    """Run a short script as a user would write it, with a Dropout layer without a seed.
 
-    Training must leave op determinism, TensorFlow's reproducible mode, off. In this mode, such a layer raises an error.
+    Training must not leave TensorFlow's op determinism (reproducible mode) on. With it, such a layer raises an error.
     """
     assert len(SCRIPT.strip().splitlines()) <= 12
     said = output_of(SCRIPT.replace("OUT", repr(str(tmp_path / "run"))))
@@ -270,7 +273,7 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
         assert tf.keras.mixed_precision.global_policy().name == policy
         assert not framework_config.is_op_determinism_enabled()
         assert {number: signal.getsignal(number) for number in mine} == mine
-        tf.keras.layers.Dropout(0.5)(tf.ones((2, 3)), training=True)  # has no seed, so op determinism would refuse it
+        tf.keras.layers.Dropout(0.5)(tf.ones((2, 3)), training=True)  # an error under op determinism
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -278,7 +281,7 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("notebook", [True, False])
 def test_a_notebook_gets_its_own_bar(monkeypatch: pytest.MonkeyPatch, notebook: bool) -> None:
-    """Test that a notebook shows the progress as a widget. Other output that is not a terminal gets lines of text."""
+    """Test that a notebook shows the progress as a widget, and other output without a terminal as lines of text."""
     monkeypatch.setattr(progress_bar, "_is_notebook", lambda: notebook)
     with progress_bar.open_bar("training", 3, "steps") as bar:
         assert isinstance(bar, progress_bar.ProgressLines) != notebook

@@ -1,4 +1,4 @@
-"""Tests that the ceiling of a machine (its highest rate of operations) is the rate of its fastest matrix product."""
+"""Tests how benchmarks measure the highest rate of operations of a machine: by its fastest matrix product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that every bench module exists if a page, a program or the Makefile names it."""
+"""Tests that every benchmark that a page, a program or the Makefile names exists."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ ROOT = Path(__file__).parents[2]
 MODULE = re.compile(r"\bbench(?:\.[a-z_]+)+")
 NAMING = [ROOT / "Makefile", *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/*.md")]
 NAMING += [path for folder in ("bench", "lowlevel_simclr") for path in ROOT.glob(f"{folder}/**/*.py")]
-RECORDS = {"CHANGELOG.md"}  # pages about older versions: they name the modules as they were called then
+RECORDS = {"CHANGELOG.md"}  # pages about older versions, with the names that modules had then
 
 
 def find_missing(text: str) -> list[str]:
-    """Return the bench modules that a text names but that do not exist."""
+    """Return the names of benchmark modules in a text that do not exist."""
     return sorted(name for name in set(MODULE.findall(text)) if not exists(name))
 
 

@@ -1,4 +1,7 @@
-"""Tests bench.gpu_session, which runs a list of commands (parts) on a GPU: time limits, continuing, table, dry run."""
+"""Tests bench.gpu_session, which runs a list of commands (parts) on a machine with a GPU, within a time limit.
+
+An interrupted session must continue. A dry session, which makes each part tiny, must run every part.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ def test_a_session_continues_with_what_has_not_ended_well(tmp_path: Path) -> Non
     (tmp_path / "one" / "it.json").unlink()
     second = gpu_session.run_session([make_part("one", WELL), make_part("two", WELL)], tmp_path, 60, False)
     assert [each["exit_code"] for each in second] == [0, 0]
-    assert not (tmp_path / "one" / "it.json").exists()  # part "one" had ended well and did not run again
+    assert not (tmp_path / "one" / "it.json").exists()  # part "one" had succeeded and did not run again
     stored = json.loads((tmp_path / "session.json").read_text())
     assert [each["name"] for each in stored["parts"]] == ["one", "two"] and stored["dry"] is False
 

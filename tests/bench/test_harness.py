@@ -1,4 +1,4 @@
-"""Tests the harness of the benches. It times several functions (alternatives) only if their results are equal."""
+"""Tests the code with which benchmarks time several functions (alternatives). Their results must first be equal."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ def test_one_without_memory_is_a_row_that_says_so() -> None:
 
 
 def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test calls whose answer changes from call to call. A slow alternative gets fewer warm-up calls than a fast one.
+    """Test functions whose result changes from call to call.
 
-    So the harness must compare the answers of the first calls, and not the latest ones.
+    A slow alternative gets fewer calls before it is timed than a fast one. So the results of the first calls must be
+    compared, and not the latest results.
     """
     monkeypatch.setattr(harness, "LONG_CALL", 0.05)
 
@@ -71,7 +72,10 @@ def test_calls_that_go_on_from_the_one_before_are_compared_after_as_many(monkeyp
 
 
 def test_the_ceiling_is_the_fastest_product() -> None:
-    """Test that the share is relative to the fastest matrix product. Otherwise it could be above 100 %."""
+    """Test that an alternative's speed is divided by that of the fastest of several matrix products.
+
+    Divided by that of a slower one, it could be above 100 %.
+    """
 
     def burn(seconds: float) -> None:
         end = time.process_time() + seconds

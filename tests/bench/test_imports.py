@@ -1,4 +1,4 @@
-"""Tests that no bench imports another bench."""
+"""Tests that no benchmark imports another benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 
 
 def list_imported(path: Path) -> set[str]:
-    """Return the last part of each name that a module imports."""
+    """Return the last part of each name that a Python file imports."""
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     whole = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     parts = [node for node in nodes if isinstance(node, ast.ImportFrom)]

@@ -1,4 +1,7 @@
-"""Tests the table of supported TensorFlow releases. Slow tests install a release and run the programs with it."""
+"""Tests the table of TensorFlow releases with which this package works.
+
+Slow tests install a release and run the programs with it.
+"""
 
 from __future__ import annotations
 
@@ -88,19 +91,19 @@ def test_this_release_refuses_with_a_sentence(version: str, tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_newest_release_candidate_is_watched(tmp_path: Path) -> None:
-    """Test the newest release candidate of TensorFlow. If it does not work, the test warns instead of failing.
+    """Test the newest release candidate of TensorFlow. If it does not work, the test prints a warning and passes.
 
-    The programs call the native library through TensorFlow's call_module. This function is not public, so a candidate
-    may lack it.
+    The programs call the native library through TensorFlow's private function call_module, which a new release may
+    lack.
     """
     proof = prove("tensorflow-cpu", tmp_path, before_release=True)
-    assert proof.release.startswith("tensorflow-cpu 2."), "the candidate cannot be imported"
+    assert proof.release.startswith("tensorflow-cpu 2."), "the release candidate cannot be imported"
     if not proof.works:
         warnings.warn(f"XLA cannot call the library in {proof}", stacklevel=1)
 
 
 def prove(requirement: str, folder: Path, before_release: bool = False) -> versions.Proof:
-    """Install a TensorFlow release and run the programs with it. Skip on Python 3.13 and later: there are no wheels."""
+    """Install a TensorFlow release and run the programs with it. Skip the test if there is no wheel for this Python."""
     if sys.version_info >= (3, 13):
         pytest.skip("releases before 2.20 have no wheels for this Python")
     return versions.prove(requirement, versions.install(requirement, folder / "environment", before_release), folder)

@@ -1,4 +1,4 @@
-"""Tests the count of a model's operations, and that a device that is not in the list has no peak rate."""
+"""Tests how benchmarks count a model's operations and compare their rate with the peak rate of the GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_operations_are_those_of_the_layers() -> None:
     assert utilisation.count_view_operations(g) == 2 * (32 * 16 + 16 * 8)
     assert utilisation.count_pair_operations([g]) == 6 * 2 * (32 * 16 + 16 * 8)
     f = encoder.build_encoder("resnet20", "cifar", 32, 3)
-    # He et al. 2016: CIFAR ResNet-20 has 40.8 million multiply-adds in its convolutions, not counting shortcuts.
+    # Without the shortcuts, the convolutions of CIFAR's ResNet-20 have 40.8 million multiply-adds (He et al. 2016).
     assert utilisation.count_view_operations(f) == pytest.approx(2 * 40.8e6, rel=0.03)
 
 

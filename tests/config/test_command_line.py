@@ -14,7 +14,7 @@ from tests.support.every_setting import OTHER, SETTINGS
 
 
 def parse_refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """Parse a wrong command line. Return the error message. The exit code must be 2, and nothing else may be printed."""
+    """Parse a wrong command line. Return the error message. The exit code must be 2, and nothing else be printed."""
     with pytest.raises(SystemExit) as ended:
         parse_run(argv)
     assert ended.value.code == 2

@@ -1,6 +1,6 @@
-"""Tests that the reference and the stock op refuse the same wrong arguments with the same message.
+"""Tests image augmentation in NumPy (reference) and in TensorFlow's own ops (stock) with wrong arguments.
 
-The stock op is built from TensorFlow's own ops.
+Both must refuse them with the same message.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
-"""Tests that the reference shares no code with the implementations that it judges, except `lowlevel_simclr/contract`.
+"""Tests that the NumPy code that defines the right results (the reference) is independent of the code that it judges.
 
-The contract is the code that defines the ops. Some tests check imports. Other tests plant mistakes in the contract, to
-show that each mistake is found. If only the TensorFlow implementations use the wrong code, they differ from the
-reference, and a comparison finds the mistake. If the reference uses it too, all are wrong in the same way, and no
-comparison finds the mistake. For each name in such code, this file therefore has a formula or a known result, written
-independently.
+The only code that both may use is the package `lowlevel_simclr/contract`, which defines constants, random numbers and
+checks of arguments. Some tests check imports. Other tests plant mistakes in the contract, to show that each would be
+found. There are two cases:
+
+- Only the TensorFlow code uses the wrong code. Then its results differ from the reference.
+- The reference uses it too. Then all results are wrong in the same way, and no comparison finds the mistake. So for
+  each name that the reference uses, this file has a formula or a known result of its own.
 """
 
 from __future__ import annotations
@@ -40,21 +42,21 @@ IMPLEMENTATIONS = pytest.mark.parametrize("implementation", [ops, stock], ids=["
 
 
 def list_imports(path: Path) -> set[str]:
-    """Return the modules and names that a file imports anywhere, such as "numpy" or "lowlevel_simclr.stock.philox"."""
+    """Return all modules and names that a file imports, such as "numpy" or "lowlevel_simclr.stock.philox"."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively: write the whole name"
+            assert node.level == 0, f"{path} has a relative import: write the whole name"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
 def list_room(room: str) -> list[Path]:
-    """Return the Python files of one room (sub-package of lowlevel_simclr)."""
+    """Return the Python files of a sub-package of lowlevel_simclr (a room)."""
     files = sorted((PACKAGE / room).rglob("*.py"))
-    assert files, f"there is no room {room}"
+    assert files, f"there is no sub-package {room}"
     return files
 
 
@@ -67,11 +69,10 @@ def test_what_is_judged_does_not_import_the_reference(room: str) -> None:
 
 @pytest.mark.parametrize(("room", "rooms"), [("reference", ("contract", "reference")), ("contract", ("contract",))])
 def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tuple[str, ...]) -> None:
-    """Test the imports of the reference and of the contract.
+    """Test that reference and contract import only NumPy, the standard library and each other.
 
-    They may import only NumPy, the standard library and each other. The rule is for the contract too, because the
-    reference uses everything that the contract imports. The modules `lars_checks`, `nt_xent_checks` and `view_checks`
-    are left out: only the TensorFlow implementations use them.
+    The contract is tested too, because the reference uses everything that the contract imports. Its modules
+    `lars_checks`, `nt_xent_checks` and `view_checks` are left out: only the TensorFlow code uses them.
     """
     with_tensors = ("lars_checks", "nt_xent_checks", "view_checks")
     for path in list_room(room):
@@ -84,11 +85,11 @@ def test_the_reference_imports_numpy_and_the_contract_alone(room: str, rooms: tu
             assert ours or top == "numpy" or top in sys.stdlib_module_names, f"{path} imports {name}"
 
 
-# Code that the TensorFlow implementations share, but not the reference
+# Code of the contract that only the TensorFlow implementations use
 
 
 def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list[str]:
-    """Replace a name of the contract by a wrong version, in all modules that have imported it. Return these modules."""
+    """Replace a name of the contract by `mistake` in all modules that have imported the name. Return these modules."""
     right = getattr(importlib.import_module(f"lowlevel_simclr.contract.{home}"), name)
     loaded = {each: module for each, module in sys.modules.items() if each.startswith("lowlevel_simclr.")}
     holders = [each for each, module in loaded.items() if vars(module).get(name) is right]
@@ -98,7 +99,7 @@ def plant(patch: pytest.MonkeyPatch, home: str, name: str, mistake: Any) -> list
 
 
 def compare_scaled_views(implementation: Any) -> None:
-    """Compare views of all kinds with the reference. The views are (pixel - mean) / std."""
+    """Compare views (augmented images) of all kinds with the reference. Their pixels are (pixel - mean) / std."""
     images, params = images_of(24, 12, 15), all_orders(12, 15)
     views = implementation.make_views(images, tensors(params), 10, mean=MEAN, std=STD)
     expected = reference.make_views(images, params, 10, mean=MEAN, std=STD)
@@ -132,9 +133,9 @@ def test_a_mistake_in_what_tensorflow_shares_is_noticed_by_comparison(
 def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
     monkeypatch: pytest.MonkeyPatch, implementation: Any
 ) -> None:
-    """Test mistakes in the contract's `draw_words` and `to_uniform`.
+    """Test mistakes in the contract's functions `draw_words` and `to_uniform`, which give random numbers.
 
-    The reference uses these two functions. The implementations have their own, so a comparison finds a mistake.
+    Only the reference uses them. The TensorFlow implementations have their own, so a comparison finds a mistake.
     """
 
     def compare() -> None:
@@ -155,7 +156,7 @@ def test_words_drawn_wrongly_by_the_contract_are_noticed_by_comparison(
     compare()
 
 
-# Code that all implementations and the reference share, because it defines the ops
+# Code of the contract that the reference and all implementations use
 
 
 def check_known_answers() -> None:
@@ -167,11 +168,11 @@ def check_known_answers() -> None:
 
 
 def check_words_of_a_view() -> None:
-    """Check from which counter and key the random words of a view are computed.
+    """Check from which counter and key the random words (32-bit numbers) of a view are computed.
 
-    The counter is (epoch, index, view, purpose). A purpose is a number that says what the words are for. The
-    key is the seed, with its low word first. Word 0 at purpose 16 decides the flip of epoch 7, image 11, second view,
-    seed 5 + 2^32.
+    The counter is (epoch, index, view, purpose). A purpose is a number that says what the words are for. The key is the
+    seed, with its low word first. The example is the flip of the second view of image 11, in epoch 7, with seed
+    5 + 2^32. Word 0 for purpose 16 decides it.
     """
     counter, key = np.array([7, 11, 1, 16], np.uint32), np.array([5, 1], np.uint32)
     word = int(philox.philox4x32(counter, key)[0])
@@ -183,7 +184,7 @@ def check_words_of_a_view() -> None:
 
 
 def check_purposes() -> None:
-    """Check that ten attempts of a crop, switches, factors, and order and blur use different random words."""
+    """Check that no two purposes have one number: ten attempts of a crop, switches, factors, order and blur."""
     purposes = [*philox.CROP, philox.SWITCHES, philox.FACTORS, philox.ORDER_AND_BLUR]
     assert purposes == [*range(10), 16, 17, 18]
     others = [philox.EPOCH_ORDER, philox.LAYER_SEED, philox.SHAPE_PLACE, philox.SHAPE_TONE, philox.SHAPE_NOISE]
@@ -246,7 +247,7 @@ def check_numbers_of_operations() -> None:
         np.testing.assert_allclose(view(implementation, [1, 0, 2, 3], **both), 1.0, rtol=0, atol=1e-6)
         red = (200, 100, 100)
         # Saturation 1/2 keeps the largest channel, V = 200, and halves the distance of the other channels from it. A
-        # third of a turn of the hue maps red to green.
+        # hue of 1/3 (a third of the colour circle) maps red to green.
         half = np.array([200, 150, 150]) / 255
         np.testing.assert_allclose(make_flat_view(implementation, red, saturation=0.5), half, rtol=0, atol=1e-6)
         turned = np.array([100, 200, 100]) / 255
@@ -259,7 +260,7 @@ def check_numbers_of_operations() -> None:
         np.testing.assert_allclose(found, clipped, rtol=0, atol=1e-6)
         found = make_flat_view(implementation, red, order=[2, 0, 1, 3], **both)
         np.testing.assert_allclose(found, last, rtol=0, atol=1e-6)
-        # A twelfth of a turn moves red half the way to yellow: (200, 150, 100). Brightness 2 then clips the first two
+        # A hue of 1/12 moves red half the way to yellow: (200, 150, 100). Brightness 2 then clips the first two
         # channels. In the other order, green ends half way between 1 and 200/255.
         both = {"brightness": 2.0, "hue": 1 / 12}
         found = make_flat_view(implementation, red, order=[3, 0, 1, 2], **both)
@@ -269,12 +270,12 @@ def check_numbers_of_operations() -> None:
 
 
 def draw_in_frames(implementation: Any, sizes: np.ndarray) -> Any:
-    """Draw parameters for three images of these sizes, which lie in arrays of 8 x 8 pixels."""
+    """Draw parameters for three images of these sizes, which are stored in arrays of 8 x 8 pixels with padding."""
     return implementation.draw_view_params(0, 0, np.arange(3), RECIPE, 8, 8, sizes)
 
 
 def check_refusals() -> None:
-    """Check that each check of arguments works: one wrong argument for each must raise an error."""
+    """Check that each function of the contract that checks arguments works, with one wrong argument for each."""
     images, params = images_of(1, 8, 8), params_of(2, box=[0, 0, 8, 8])
     for implementation in (reference, stock):
         for text, call in (
@@ -298,7 +299,7 @@ def check_refusals() -> None:
 
 
 def check_refusals_of_lars() -> None:
-    """Check that each check of LARS's arguments works: one wrong argument for each must raise an error."""
+    """Check that each function that checks the arguments of LARS works, with one wrong argument for each."""
     one, choices = np.ones((2, 2), np.float32), {"momentum": 0.9, "weight_decay": 0.0, "trust_coefficient": 1.0}
     for update in (lars_update, stock.lars_update):
         for text, arrays, rate in (
@@ -320,7 +321,7 @@ def check_refusals_of_nt_xent() -> None:
 
 
 def find_refusal(call: Callable[[], Any]) -> str:
-    """Return the message of the ValueError or TypeError that a call raises, or "" if it raises none of them."""
+    """Return the message of the ValueError or TypeError that a call raises, or "" if it raises neither."""
     try:
         call()
     except (ValueError, TypeError) as error:
@@ -385,10 +386,10 @@ def test_a_mistake_in_what_defines_the_ops_is_noticed_by_a_closed_form(
 
 
 def test_wrong_multipliers_would_not_show_between_numpy_and_stock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test wrong multipliers of the random generator, planted in the contract.
+    """Test wrong multipliers of the random number generator, planted in the contract.
 
     The reference and the stock op both use them, so a comparison of these two finds nothing. The native op has its own
-    multipliers and then differs.
+    multipliers, so it differs from the reference.
     """
 
     def compare(implementation: Any) -> None:
@@ -406,4 +407,4 @@ def test_every_name_that_the_reference_takes_from_the_contract_has_a_mistake_abo
     for path in list_room("reference"):
         taken |= {name.split(".")[-1] for name in list_imports(path) if name.startswith("lowlevel_simclr.contract.")}
     assert taken - TYPES <= set(DEFINED), f"plant a mistake in {sorted(taken - TYPES - set(DEFINED))}"
-    assert not taken & set(SHARED), "the reference computes these by itself"
+    assert not taken & set(SHARED), "the reference must not use these functions of the contract"

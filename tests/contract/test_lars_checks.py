@@ -1,6 +1,7 @@
-"""Tests that LARS (an optimizer) refuses the same wrong arguments in the reference, the stock op and the native op.
+"""Tests the weight update of the optimizer LARS with wrong arguments.
 
-The messages must be the same, too.
+The update exists in NumPy (reference), in TensorFlow's own ops (stock) and in C++ (native). All three must refuse wrong
+arguments with the same message.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def test_a_choice_may_be_a_scalar_of_any_kind(form: str, choice: str) -> None:
 @pytest.mark.parametrize("what", SHAPES)
 @pytest.mark.parametrize("array", ["weight", "gradient", "velocity"])
 def test_shapes_that_differ_are_refused(form: str, array: str, what: str) -> None:
-    """Test arrays of different shapes. They must be refused, and never broadcast to a common shape."""
+    """Test arrays of different shapes. They must be refused, and not be broadcast to a common shape."""
     with pytest.raises(ValueError, match="weight, gradient and velocity must have the same shape, but have"):
         update(form, **{array: SHAPES[what]})
 

@@ -1,9 +1,10 @@
-"""Tests the random generator Philox4x32-10: known results, TensorFlow's generator, seeds, the order of an epoch.
+"""Tests the random number generator Philox4x32-10 of this package, in NumPy and in TensorFlow's own ops.
 
-A purpose is a number that says what random words are for, for example for flips. It is part of the generator's input.
+Its results are compared with published results, and with the same generator inside TensorFlow. A purpose is a number
+that says what random bits are for, for example for flips. It is a part of the generator's input.
 
-Every statistical test here has a fixed seed, so its result never changes. For a correct generator, the tested value is
-beyond its limit with a probability below 1e-6.
+Every statistical test has a fixed seed, so its result never changes. For a correct generator, the tested value exceeds
+its limit with a probability below 1e-6.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def test_agrees_with_the_generator_inside_tensorflow():
     for counter, key in zip(random_words(20, 4), random_words(20, 2, seed=1), strict=True):
         expected = tf.raw_ops.StatelessRandomUniformFullIntV2(
             shape=[4],
-            key=key.view(np.uint64),  # both are little-endian: the low word comes first
+            key=key.view(np.uint64),  # little-endian: the low word comes first
             counter=counter.view(np.uint64),
             alg=1,
             dtype=tf.uint32,
@@ -98,7 +99,7 @@ def test_uniform_numbers_of_neighbouring_images_are_uniform():
     for column in reference.to_uniform(words).T:
         seen = np.bincount((column * cells).astype(int), minlength=cells)
         chi_square = np.sum((seen - count / cells) ** 2) / (count / cells)
-        assert chi_square < 63.7  # with 19 degrees of freedom, the probability of a larger value is 1e-6
+        assert chi_square < 63.7  # 19 degrees of freedom: above 63.7 with probability 1e-6
 
 
 # The order in which an epoch visits the images
@@ -112,7 +113,7 @@ def test_an_epoch_visits_every_image_once(count):
 
 
 def test_images_with_equal_words_keep_their_order():
-    count = 300_000  # of this number of images, count^2 / 2^33 = 10 pairs are expected to have equal words
+    count = 300_000  # images; count^2 / 2^33 = 10 pairs of them are expected to have equal words
     order = reference.draw_epoch_order(0, 0, count)
     words = reference.draw_words(0, 0, order, 0, reference.EPOCH_ORDER)[:, 0].astype(np.int64)
     ties = np.diff(words) == 0

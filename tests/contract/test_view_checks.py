@@ -1,6 +1,7 @@
-"""Tests that all implementations treat wrong arguments of views alike: with an error, or with NaN.
+"""Tests image augmentation with wrong arguments, in NumPy (reference), TensorFlow (stock) and C++ (native).
 
-A view is NaN where TensorFlow cannot raise an error, for example inside a graph.
+All three must raise the same error. Where TensorFlow cannot raise an error, for example inside a compiled graph, the
+augmented image (view) must be NaN.
 """
 
 from __future__ import annotations
@@ -111,9 +112,9 @@ def test_a_stock_graph_gives_such_a_row_no_box_and_the_view_is_nan(mode: str, ep
 @IN_TENSORFLOW
 @on_the_host
 def test_an_unknown_epoch_is_refused_or_gives_no_box(made_by: Any) -> None:
-    """Test an epoch whose value TensorFlow does not know when it traces the function.
+    """Test a wrong epoch whose value TensorFlow does not know when it traces the function.
 
-    The native op checks the epoch when it runs. The stock op then gives the box NO_BOX.
+    The native op must raise an error when it runs. The stock op must return the box NO_BOX.
     """
     function = tf.function(lambda epoch: draw(made_by, epoch=epoch).box)
     if made_by is ops:
@@ -159,7 +160,7 @@ def test_views_that_cannot_be_made_are_refused_everywhere(made_by: Any, what: st
 
 @IMPLEMENTATIONS
 def test_small_integer_types_do_not_overflow(made_by: Any) -> None:
-    """Test sizes of type uint8: twice 200 must not become 144."""
+    """Test a size of type uint8. Twice 200 must not become 144, as it does in uint8."""
     made = made_by.make_views(images_of(2, 8, 8), PARAMS, np.array(200, np.uint8))
     np.testing.assert_array_equal(made, made_by.make_views(images_of(2, 8, 8), PARAMS, 200))
     small = draw(made_by, height=np.array(200, np.uint8), width=np.array(200, np.uint8))
@@ -173,9 +174,9 @@ def test_small_integer_types_do_not_overflow(made_by: Any) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("factor", FINITE_FIELDS)
 def test_a_factor_that_is_not_finite_is_refused_by_row(made_by: Any, factor: str, value: float) -> None:
-    """Test factors that are NaN or infinite. All implementations must refuse them.
+    """Test factors that are NaN or infinite. All three implementations must refuse them.
 
-    Without the check, the three implementations would give different results.
+    If they did not, they would give different results.
     """
     params = params_of(4, box=[0, 0, 8, 8])
     getattr(params, factor)[2] = value
@@ -210,9 +211,9 @@ def test_a_native_graph_refuses_such_a_view(mode: str, factor: str) -> None:
 
 @IMPLEMENTATIONS
 def test_floating_point_images_of_0_to_255_are_refused(made_by: Any) -> None:
-    """Test float images with pixels from 0 to 255. They must be refused, because they would give white views.
+    """Test float images with pixels from 0 to 255, where 0 to 1 is expected. They would give white views.
 
-    Values slightly above 1 are allowed.
+    They must be refused. Values slightly above 1 are allowed.
     """
     params, images = params_of(4, box=[0, 0, 8, 8]), images_of(2, 8, 8).astype(np.float32)
     with pytest.raises(ValueError, match=r"floating-point with pixels up to 2\d\d. They must be in .0, 1.. Divide"):

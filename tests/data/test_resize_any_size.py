@@ -23,8 +23,8 @@ def bound(height: int, width: int, size: int) -> float:
     - The weight of an input pixel depends on its distance from the centre of the output pixel, divided by the half
       width of the triangle filter. The centre has a relative error of at most 2u. In units of the half width, this is
       2u x min(size, length). The subtraction and the division add 2u. So e, the error of a weight, is the sum of both.
-    - The errors of the weights make an error of at most 3e in the output, because the pixels with wrong weights cover at
-      most three half widths, and all weights together sum to one half width. The matrix product adds 2u.
+    - The errors of the weights make an error of at most 3e in the output, because the pixels with wrong weights cover
+      at most three half widths, and all weights together sum to one half width. The matrix product adds 2u.
     - The result adds these errors for both axes, and doubles the sum, because both computations have them.
     """
     u = 2.0**-24

@@ -398,4 +398,4 @@ def test_the_gpu_program_says_that_there_is_no_gpu() -> None:
         pytest.skip("this machine has a GPU: make test-kernels-gpu")
     command = [sys.executable, str(ROOT / "tests" / "kernels" / "gpu_kernels.py"), "--small"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and "no GPU can be reached" in done.stdout
+    assert done.returncode == 2 and "No GPU can be reached" in done.stdout

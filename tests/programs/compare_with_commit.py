@@ -1,16 +1,17 @@
-"""Proves that this checkout trains the same runs as an older commit, to the last bit.
+"""Proves that the present source code trains to exactly the same bits as an older commit.
 
     python -m tests.programs.compare_with_commit REVISION [COMMAND ...]
 
-A tree is the source code at one commit: this checkout, or the older commit. For each command of `COMMANDS`, each tree
+A tree is the source code at one commit: the present one or the older one. For each command of `COMMANDS`, each tree
 trains 40 steps. The program compares three things: loss, contrastive accuracy (top-1) and learning rate in every row of
-metrics.jsonl; every array of the last checkpoint; and evaluation.json. Then this tree resumes the older tree's run at
-its checkpoint of step 20. The program compares the resumed run with the older one in the same way. It also compares the
-representation h that `encoder.keras` and `embed` compute. These may differ by up to `CLOSE`, because the two trees may
-export an encoder in different layers.
+metrics.jsonl; every array of the last checkpoint; and evaluation.json. Then the present tree resumes the older tree's
+run from its checkpoint of step 20, and the program compares the resumed run with the older one in the same way.
 
-The program checks the older tree out into a temporary folder and builds its native library there. Both trees use the
-Python environment in which the program runs.
+It also compares the outputs h of the two trained encoders, as `encoder.keras` and `embed` compute them. They may differ
+by up to `CLOSE`, because the two trees may export an encoder in different layers.
+
+The program writes the older tree into a temporary folder and builds its native library in this folder. Both trees use
+the Python environment in which the program runs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ COMMANDS: dict[str, list[str]] = {
     "micro-batch": ["--batch-size", "128", "--micro-batch", "64"],
     "two devices": ["--devices", "cpu:2"],
     "stock": ["--ops", "stock"],
-    # Today, the default settings for a folder depend on its images. Older commits used the settings of this preset.
+    # By now, the default settings for a folder depend on its images. Older commits used the settings of this preset.
     "folder": [*PRESET, "--dataset", f"folder:{FOLDER}", "--batch-size", "32"],
     "streamed": [*PRESET, "--dataset", f"folder:{FOLDER}", "--batch-size", "32", "--memory-limit", "0"],
 }
@@ -50,7 +51,7 @@ class Difference(AssertionError):
 
 
 def check_out(revision: str, folder: Path) -> Path:
-    """Check a commit out into a folder, build its native library there, and return the folder."""
+    """Check a commit out into a new subfolder of `folder`, build its native library, and return the subfolder."""
     tree = folder / "tree"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tree)], check=True)
     subprocess.run(["git", "-C", str(tree), "checkout", "--quiet", revision], check=True)
@@ -61,7 +62,7 @@ def check_out(revision: str, folder: Path) -> Path:
 
 
 def draw_pictures(folder: Path) -> Path:
-    """Write pictures of three classes, 60 small ones of several sizes in each. Every call writes the same pictures."""
+    """Write 60 small pictures of several sizes for each of three classes. Every call writes the same pictures."""
     random = np.random.default_rng(0)
     for name in "abc":
         (folder / name).mkdir(parents=True)
@@ -94,7 +95,7 @@ def train(tree: Path, out: Path, flags: Sequence[str]) -> None:
 def read_rows(run: Path) -> list[dict[str, Any]]:
     """Return step, loss, contrastive accuracy (top-1) and learning rate of every row of metrics.jsonl.
 
-    All other entries are left out. The speed differs between any two runs. A newer commit may also measure more than an
+    All other entries are left out. The speed is never the same in two runs, and a newer commit may measure more than an
     older one, and at other steps.
     """
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -102,7 +103,7 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def compare_runs(older: Path, newer: Path) -> int:
-    """Compare two runs, and return the number of arrays that were compared and are equal.
+    """Compare two runs, and return how many arrays were compared.
 
     Raises:
         Difference: if anything differs.
@@ -129,7 +130,7 @@ def compare_runs(older: Path, newer: Path) -> int:
 
 
 def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
-    """Copy an older run, remove what it wrote after step 20, and resume it."""
+    """Copy an older run, remove from the copy what was written after step 20, and resume the copy."""
     shutil.copytree(older, out)
     (out / "checkpoints" / f"step-{STEPS:08d}.npz").unlink()
     for name in ("evaluation.json", "encoder.keras"):
@@ -138,12 +139,13 @@ def resume(tree: Path, older: Path, out: Path, flags: Sequence[str]) -> None:
 
 
 def compare_outputs(trees: Sequence[Path], runs: Sequence[Path], pictures: Path, folder: Path) -> list[float]:
-    """Return the largest difference of h between an older and a newer run, first for `embed`, then for encoder.keras.
+    """Compare the outputs h of an older and a newer run.
 
-    A difference is divided by the largest entry of h.
+    Returns:
+        Two numbers, for `embed` and for encoder.keras: the largest difference, divided by the largest entry of h.
 
     Raises:
-        Difference: if one of the two is above `CLOSE`.
+        Difference: if one of the two numbers is above `CLOSE`.
     """
     import tensorflow as tf
 

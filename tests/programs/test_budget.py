@@ -1,7 +1,7 @@
-"""Tests runs whose views grow during training, and runs with a time budget.
+"""Tests training with images (views) that grow step by step, and training with a time limit (--budget).
 
-An interrupted and resumed run must end with the same bits as one that was not interrupted. A run with a budget must say
-what it chose.
+If such a training is interrupted and resumed, it must end with the same bits as without the interruption. With a time
+limit, it must print which settings it chose.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GROWING = ["--image-sizes", "8:0.5", "12:0.5", "--warmup-epochs", "0"]
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train for seconds on sixty images with a small encoder. Skip the evaluation."""
+    """Make a training take seconds: sixty images, a small encoder, and no evaluation."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
     monkeypatch.setattr(Session, "finish", lambda session: session.train())
@@ -48,7 +48,7 @@ def run(out: Path, *flags: str) -> int:
 
 
 def cut_off_at(patch: pytest.MonkeyPatch, step_of_call: int) -> None:
-    """End the run at the first host call (call of TensorFlow for several steps) that begins at this step or later."""
+    """Interrupt the training at the first call of TensorFlow from Python that begins at this step or later."""
 
     def cut_off(metrics: step.Metrics, first_step: int) -> None:
         if first_step >= step_of_call:
@@ -58,7 +58,7 @@ def cut_off_at(patch: pytest.MonkeyPatch, step_of_call: int) -> None:
 
 
 def note_sides(patch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list to which every compilation of the step appends the size of its views."""
+    """Return a list. Whenever the step is compiled for a size of views, this size is added to the list."""
     sides, make = [], session.make_steps
 
     def make_steps(plan: Plan, *given: Any) -> StepsFunction:
@@ -80,7 +80,7 @@ def test_a_run_whose_views_grow_resumes_to_the_bit(
     assert run(tmp_path / "whole", *wanted) == 0
     assert sides == [8, 12]
     with monkeypatch.context() as patch:
-        cut_off_at(patch, 4)  # the first step of the second stage; the last checkpoint is still of the first stage
+        cut_off_at(patch, 4)  # in the second stage, while the last checkpoint is from the first stage
         assert run(tmp_path / "cut", *wanted) == 1
     assert run(tmp_path / "cut", *wanted) == 0
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
@@ -89,11 +89,11 @@ def test_a_run_whose_views_grow_resumes_to_the_bit(
     assert config["image_sizes"] == ["8:0.5", "12:0.5"] and config["image_size"] == 12
 
 
-# Runs with a budget
+# Training with a time limit
 
 
 def pretend_steady_clock(patch: pytest.MonkeyPatch, per_step: float = 0.2) -> None:
-    """Let the budget's clock advance `per_step` seconds a step, so that no decision depends on the machine's load."""
+    """Give the training a clock that advances `per_step` seconds in each step, however busy the machine is."""
     now, call = [time.monotonic()], session._call
 
     def call_steps(steps: Callable[..., step.Metrics], batches: list[Any], count: int) -> step.Metrics:
@@ -108,9 +108,9 @@ BUDGET = [*GROWING, "--budget", "8s", "--pairs-per-second", "60", "--checkpoint-
 
 
 def cut_off_at_share(patch: pytest.MonkeyPatch, share: float) -> None:
-    """End the run before the first segment (part of the training) that begins at this share of the training or later.
+    """Interrupt the training before the first segment that begins at this share of the training or later.
 
-    The decision for this segment has then been made.
+    A segment is a part of the training. The number of its steps has then been decided.
     """
     find = budget_course.BudgetCourse.find_segment
 
@@ -126,9 +126,9 @@ def cut_off_at_share(patch: pytest.MonkeyPatch, share: float) -> None:
 def test_a_run_with_a_budget_resumes_to_the_bit_in_each_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test a run that is interrupted in both stages.
+    """Test a training that is interrupted in both of its stages.
 
-    An uninterrupted run that makes the same decisions must end with the same weights.
+    Without interruptions, and with the same decisions about the numbers of steps, it must end with the same weights.
     """
     pretend_steady_clock(monkeypatch)
     cut, whole = tmp_path / "cut", tmp_path / "whole"

@@ -1,4 +1,7 @@
-"""Tests python -m lowlevel_simclr.embed: for image files, it writes the encoder's output h or its projection z."""
+"""Tests the program `embed`, which computes the outputs of a trained encoder for a user's image files.
+
+It writes the encoder's output h or the projection z for each image. It can also find similar images.
+"""
 
 from __future__ import annotations
 
@@ -31,26 +34,26 @@ ROOT = Path(__file__).parents[2]
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
-SMALL = encoder.Basic((1, 1, 1), 16, projects=False)  # ResNet-20 with a third of its layers is built faster
+SMALL = encoder.Basic((1, 1, 1), 16, projects=False)  # a third of the layers of ResNet-20, so it is built faster
 
 
 @pytest.fixture(autouse=True)
 def small_encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the program build the encoder SMALL, as `run` does. Tests with `scenes` use the whole ResNet-20."""
+    """Make `embed` build the encoder SMALL, as in the fixture `run`. Tests with `scenes` use the whole ResNet-20."""
     if "scenes" not in request.fixturenames:
         monkeypatch.setitem(encoder.BASIC, "resnet20", SMALL)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run with resnet20 and views of 8 pixels. The run has not been trained."""
+    """Write the folder of a run with an untrained ResNet-20, for images of 8x8 pixels."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(encoder.BASIC, "resnet20", SMALL)
         return write_run(tmp_path_factory.mktemp("runs") / "run", 8, 12)
 
 
 def write_run(out: Path, image_size: int, side: int) -> Path:
-    """Write a run with an untrained encoder. The images of the run have `side` x `side` pixels."""
+    """Write the folder of a run with an untrained encoder, whose data set has images of `side` x `side` pixels."""
     written = identity.replace(
         settings.Config(), image_size=image_size, projection_widths=(16, 8), input_mean=MEAN, input_std=STD
     )
@@ -108,12 +111,12 @@ def test_h_of_files_and_folders_is_the_evaluations(
 def test_an_image_of_the_runs_folder_has_the_h_of_its_evaluation(
     run: Path, tmp_path: Path, sizes: tuple[tuple[int, int], ...]
 ) -> None:
-    """Test images that are not square: `embed` must give the same h as the run's own evaluation.
+    """Test images that are not square. `embed` must give the same h as the evaluation of the run.
 
-    If the images differ in size, both programs cut a square from each image. If all images have one size, both use the
+    If the images differ in size, both must cut a square from each image. If all images have one size, both must use the
     whole images.
     """
-    for place, size in enumerate((*sizes, sizes[0])):  # three images for training, one for testing
+    for place, size in enumerate((*sizes, sizes[0])):  # three for training, one for testing
         folder = tmp_path / "images" / ("train" if place < 3 else "test")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pictures(tmp_path / "pixels", 1, size)[0]).save(folder / f"{place}.png")
@@ -281,7 +284,7 @@ def test_a_command_that_was_stopped_continues_and_writes_the_same_bytes(
 
 @pytest.mark.slow
 def test_a_killed_command_leaves_no_half_file_and_continues(scenes: tuple[Path, Path], tmp_path: Path) -> None:
-    """Test SIGKILL at many moments. The finished file must have the bytes that an uninterrupted command writes."""
+    """Kill the program at many moments, and start it again. At last, the file must be the same as without kills."""
     pictures(tmp_path / "folder", 9000, (8, 8))
     out, whole = tmp_path / "h.npz", tmp_path / "whole.npz"
     start = [sys.executable, "-m", "lowlevel_simclr.embed", str(scenes[0]), str(tmp_path / "folder"), "--out"]
@@ -338,7 +341,7 @@ COPIES = {("03-again.jpg", "03.png"), ("07-cut.png", "07.png"), ("11-copy\x1b.pn
 
 
 def draw_scene(seed: int) -> Image.Image:
-    """Return a smooth picture of 64 x 48 pixels. Each seed gives a different one."""
+    """Return a smooth random picture of 64 x 48 pixels."""
     random, pixels = np.random.default_rng(seed), np.full((48, 64, 3), 128.0)
     for points, amplitude in ((3, 60), (8, 40), (16, 15)):
         grid = random.normal(0, amplitude, (points, points, 3)).astype(np.float32)
@@ -350,7 +353,7 @@ def draw_scene(seed: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a run, and a folder of 40 pictures and three copies: a JPEG, one without its border, and an exact one."""
+    """Write a run, and a folder of 40 pictures and three copies: a JPEG, one without its border, and an exact copy."""
     root = tmp_path_factory.mktemp("scenes")
     (root / "folder").mkdir()
     for number in range(40):
@@ -362,16 +365,16 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def find_threshold(out: Path) -> str:
-    """Return a threshold: the similarity of each copy to its original is above it, that of all other pairs below it.
+    """Return a threshold for similarities. Each copy and its original are above it, and all other pairs are below it.
 
-    The threshold depends on the encoder. An untrained encoder gives similar h for all images, so it is close to 1.
+    An untrained encoder gives similar h for all images. So the threshold is close to 1.
     """
     with np.load(out) as found:
         names, h = [Path(name).name for name in found["paths"]], found["h"].astype(np.float64)
     u = h / np.linalg.norm(h, axis=1, keepdims=True)
     pairs = {(names[i], names[j]): float(u[i] @ u[j]) for i, j in itertools.combinations(range(len(names)), 2)}
     copies, others = min(pairs[pair] for pair in COPIES), max(pairs[pair] for pair in set(pairs) - COPIES)
-    assert copies - others > 1e-5  # rounding a similarity to float32 changes it by less than 1e-6
+    assert copies - others > 1e-5  # rounding to float32 changes less than 1e-6
     return f"{(copies + others) / 2:.6f}"
 
 

@@ -1,7 +1,7 @@
-"""Tests mistakes of users. For each mistake, the program ends within seconds with a message, before any long work.
+"""Tests the error messages for mistakes of users, such as wrong flags, missing files or a full disk.
 
-The message says what happened and what to do. docs/errors.md shows these messages, and a test here compares the page
-with the programs.
+For each mistake, the program must end before any long work, with a message that says what happened and what to do. The
+page docs/errors.md shows these messages. A test compares the page with the messages.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Prepare = Callable[[Path, pytest.MonkeyPatch], list[str]]  # prepares the workin
 
 @pytest.fixture(autouse=True)
 def nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test if training begins.
+    """Fail the test if training begins, because the error must come earlier.
 
-    The error must come earlier. This fixture also makes runs small and gives Keras an empty cache.
+    Also make runs small, and give Keras an empty cache.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -144,8 +144,8 @@ def streamed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def two_replicas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    # TensorFlow has already started in this process, so it cannot get a second device. The test therefore passes a
-    # made-up team (the list of replicas).
+    # TensorFlow has already started in this process, so it cannot get a second device. Therefore this function imitates
+    # the list of devices (replicas) that train together, a `Team`.
     pair = workers.Team(local=(replicas.Replica(0, 2), replicas.Replica(1, 2)))
     monkeypatch.setattr(session, "gather_team", lambda *given: pair)
     return ["--batch-size", "16", "--devices", "cpu:2", "--data-on", "device"]
@@ -184,7 +184,7 @@ def no_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def unwritable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Make writing fail as in a folder without write permission.
 
-    A real folder without this permission would not do: if the tests run as root, root may write everywhere.
+    A real folder without this permission is not enough: if the user root runs the tests, writing succeeds everywhere.
     """
 
     def refused(*given: Any, **options: Any) -> None:
@@ -222,7 +222,7 @@ def stop_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "Session", stopped)
 
 
-# For each mistake: a function that prepares it and returns the flags, and the message, as docs/errors.md shows it.
+# For each mistake: a function that prepares the mistake and returns the flags, and the message as in docs/errors.md.
 WRONG: dict[str, tuple[Prepare, str]] = {
     "a folder that is not there": (
         flags("--dataset", "folder:pictuers"),
@@ -333,7 +333,7 @@ def test_what_cannot_be_ends_at_once_in_one_sentence(
     said = capsys.readouterr().err
     error = said[said.index("error: ") :]
     assert code in (1, 2) and sentence in error
-    assert error.count("\n") == (1 if what != "an --out with another run in it" else 3)  # this message has three lines
+    assert error.count("\n") == (1 if what != "an --out with another run in it" else 3)  # its message has three lines
     left = {str(path) for path in tmp_path.rglob("*")} - set(before)
     assert {os.path.relpath(path, tmp_path).split("/")[0] for path in left} <= {"keras"}  # no run folder is created
 
@@ -341,9 +341,9 @@ def test_what_cannot_be_ends_at_once_in_one_sentence(
 def test_a_checkpoint_of_another_model_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test a run whose checkpoint belongs to another model.
+    """Test a run whose checkpoint belongs to another network.
 
-    This happens if a user edits config.json by hand or copies a checkpoint from another run.
+    This happens if a user edits config.json by hand, or copies a checkpoint from another run.
     """
     stop_before_training(monkeypatch)
     assert train.main(["--out", "run", "--batch-size", "16"]) == 128 + signal.SIGTERM
@@ -363,7 +363,7 @@ def test_a_folder_that_is_not_a_run_is_refused(capsys: pytest.CaptureFixture[str
 
 
 def test_the_page_shows_every_one_of_them() -> None:
-    """Test that docs/errors.md has a section for each key of WRONG, with the message that the program prints."""
+    """Test that docs/errors.md has a section for each mistake in WRONG, with the message that the program prints."""
     sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     shown = {title.lower(): text for title, _, text in (section.partition("\n") for section in sections)}
     assert shown.keys() == {*WRONG, "a checkpoint of another model", "a folder that is not a run"}

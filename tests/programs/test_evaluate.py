@@ -1,4 +1,4 @@
-"""Tests python -m lowlevel_simclr.evaluate: every protocol (way to judge the encoder), its files and its errors."""
+"""Tests the program `evaluate`, which judges a trained encoder in several ways (protocols), such as k-NN."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUICK = ["--finetune-steps", "2", "--finetune-batch-size", "16", "--probe-passes
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run with resnet20 on `shapes` in 8 x 8 pixels. The run has not been trained."""
+    """Write the folder of a run with an untrained ResNet-20, for the data set `shapes` in 8 x 8 pixels."""
     out = tmp_path_factory.mktemp("runs") / "run"
     written, _ = command_line.parse_run(SMALL)
     f, g = encoder.build_encoder("resnet20", "cifar", 8, seed=5), projection.build_projection_head(64, (16, 8), seed=5)

@@ -1,6 +1,6 @@
-"""Tests python -m lowlevel_simclr.export: its files, the comparison of h that it prints, and its errors.
+"""Tests the program `export`, which writes a trained encoder in other formats, such as ONNX.
 
-h is the output of the encoder.
+The program must print how much the outputs h of the exported file differ from those of the encoder.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests that the first line that each program prints is its own and not TensorFlow's.
+"""Tests that the first line of a program's output comes from the program itself, and not from TensorFlow's log.
 
 Also tests the message about a GPU that TensorFlow does not use.
 """
@@ -18,7 +18,7 @@ HIDDEN = ("TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES")
 
 
 def run_program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a new process, without the environment variables that hide TensorFlow's messages or the GPUs."""
+    """Run a program in a new process. Remove environment variables that hide TensorFlow's messages or the GPUs."""
     variables = {name: value for name, value in os.environ.items() if name not in HIDDEN}
     command = [sys.executable, "-m", f"lowlevel_simclr.{arguments[0]}", *arguments[1:]]
     return subprocess.run(
@@ -54,7 +54,7 @@ def test_check_prints_nothing_of_tensorflow() -> None:
 
 
 def test_a_gpu_that_tensorflow_does_not_see_is_told(tmp_path: Path) -> None:
-    """Test a machine whose only sign of a GPU is the driver's program nvidia-smi."""
+    """Imitate a machine with a GPU by the driver's program nvidia-smi. The run must say why the GPU is not used."""
     if any(Path("/dev").glob("nvidia[0-9]*")):
         pytest.skip("this machine has a GPU")
     (tmp_path / "nvidia-smi").touch(0o755)

@@ -1,7 +1,7 @@
-"""Tests the package on platforms for which there is no native library.
+"""Tests the package on platforms for which it has no compiled C++ code (native library), for example macOS.
 
-There, the wheel without compiled code must train, evaluate and embed. It uses stock ops: ops built from TensorFlow's
-own. Each test starts a process that imitates another platform (see tests/support/fake_platform.py).
+On such a platform, the wheel without compiled code must train, evaluate and embed, with TensorFlow's own ops (stock).
+Each test starts a process that imitates another platform (see tests/support/fake_platform.py).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ ARM64 = pytest.param("linux", "aarch64", "Linux on aarch64", False, marks=pytest
 
 @pytest.fixture(scope="module")
 def pure(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the content of a wheel that has no native library."""
+    """Make a wheel without the native library, and unpack it. Return the folder with its content."""
     pytest.importorskip("setuptools", "77", reason="setuptools 77 is missing (make installs it)")
     folder = tmp_path_factory.mktemp("wheel")
     places = ["egg_info", "--egg-base", folder, "build", "--build-base", folder / "build"]
@@ -77,7 +77,7 @@ def pure(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_on(system: str, machine: str, site: Path, folder: Path, *more: str) -> dict[str, Any]:
-    """Run the programs in a process that imitates the given platform. Return their output."""
+    """Run the programs in a process that imitates a platform. Return the exit code and the output of each program."""
     random = np.random.default_rng(0)
     images, few = (random.integers(0, 256, (count, 10, 10, 3), np.uint8) for count in (40, 12))
     np.savez(folder / "small.npz", x_train=images, y_train=np.arange(40) % 4, x_test=few, y_test=np.arange(12) % 4)

@@ -1,4 +1,4 @@
-"""Tests that every command of the README and of the site runs. Long commands get few images and few steps."""
+"""Tests that every command on the pages of the documentation runs. Long commands get few images and few steps."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ COMPLETION = "source <(lowlevel-simclr --print-completion bash)"
 MAKE = {"make train": "python -m lowlevel_simclr.train", "make test": "python -m pytest"}
 BLOCKS = [block for block in pages.list_all_blocks() if not block.reason]
 COMMANDS = pages.list_distinct_commands(BLOCKS)
-RUNS = ("shapes", "pictures", "kobak")  # names of run folders, in runs/, that commands on the pages evaluate
+RUNS = ("shapes", "pictures", "kobak")  # the folders in runs/ that commands on the pages evaluate
 
 
 def list_ours(name: str, commands: list[str] = COMMANDS) -> list[str]:
-    """Return the flags of every command that starts the program `name` of this package, as they stand on the page."""
+    """Return the flags of every command that starts the program `name` of this package, as the page shows them."""
     programs = [program for program in map(pages.parse_program, commands) if program]
     return list(dict.fromkeys(shlex.join(program.flags) for program in programs if program.name == name))
 
 
 def forget_out(flags: str) -> str:
-    """Return the flags without --out. If several commands differ only in --out, the tests run one of them."""
+    """Return the flags without --out. If several commands differ only in --out, the tests run only one of them."""
     return re.sub(r" ?--out \S+", "", flags)
 
 
@@ -105,7 +105,10 @@ def write_pictures(folder: Path) -> None:
 
 
 def write_other_forms(folder: Path) -> None:
-    """Write a list of the files in PICTURES, tables of their labels and splits, and TFRecord files of new pictures."""
+    """Write further forms of data sets that commands name.
+
+    These are a list of the files in PICTURES, tables with their labels and splits, and TFRecord files.
+    """
     names = sorted(path.relative_to(folder).as_posix() for path in (folder / "PICTURES").rglob("*.jpg"))
     (folder / "LIST.txt").write_text("\n".join(names))
     for table, words in (("LABELS.csv", "ab"), ("SPLITS.csv", ("train", "train", "test"))):
@@ -116,7 +119,7 @@ def write_other_forms(folder: Path) -> None:
 
 
 def write_package_forms(folder: Path, flags: str) -> None:
-    """Write the data of a command that needs an optional package. Skip the test if that package is not installed."""
+    """Write the data set of a command that needs an optional package. Without the package, skip the test."""
     if "parquet:" in flags:
         pytest.importorskip("pyarrow")
         write_parquet(folder / "PARQUET/train.parquet", range(40))
@@ -129,9 +132,8 @@ def write_package_forms(folder: Path, flags: str) -> None:
 def cheap_networks() -> Iterator[None]:
     """Give encoders a third of their layers. Their output h keeps the width that the pages state.
 
-    Also give BLAS one thread. The linear probe (a linear classifier on h) multiplies many small matrices. On busy
-    cores, the threads of BLAS would wait for each other at each product, and the probe would take 37 seconds instead of
-    1.
+    Also give BLAS, which computes NumPy's matrix products, only one thread. The linear probe multiplies many small
+    matrices. On busy cores, several threads waited for each other in each product, and the probe took 37 s, not 1 s.
     """
     with pytest.MonkeyPatch.context() as patch, threadpoolctl.threadpool_limits(1, "blas"):
         patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False))
@@ -153,13 +155,13 @@ def with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def shrink(command: str) -> list[str]:
-    """Return the flags of a command, changed so that it takes few steps and writes into the folder `run`.
+    """Return the flags of a command, changed so that it trains few steps and writes into the folder `run`.
 
-    Flags that choose the data set are kept.
+    The flags that choose the data set are kept.
     """
     flags = [flag for flag in shlex.split(command) if flag != "--profile"]
     if "--preset" in flags and "--data-dir" not in flags:
-        flags += ["--data-dir", "DIR"]  # so that nothing is downloaded
+        flags += ["--data-dir", "DIR"]  # prevents a download
     if "--micro-batch" in flags:
         flags += ["--micro-batch", "8"]
     return [*flags, *LITTLE, "--out", "run"]
@@ -188,7 +190,7 @@ def test_a_training_command_reads_its_data_and_draws_its_views(flags: str, with_
     ],
 )
 def test_a_training_command_runs(flags: str, with_data: Path) -> None:
-    """Test the training commands without a preset. test_presets.py trains with each preset."""
+    """Run a training command that names no preset. test_presets.py trains with each preset."""
     write_package_forms(with_data, flags)
     size = "32" if "resnet50" in flags else "8"
     assert train.main([*shrink(flags), "--image-size", size]) == 0
@@ -199,7 +201,7 @@ def test_a_training_command_runs(flags: str, with_data: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", SEVERAL)
 def test_a_command_for_several_devices_runs(flags: str, with_data: Path) -> None:
-    """Test the command in a separate process: TensorFlow can make several virtual CPU devices only when it starts."""
+    """Run the command in a new process, because TensorFlow can make several virtual devices only when it starts."""
     program = (
         "import sys; from lowlevel_simclr import train; from lowlevel_simclr.data import catalog; "
         "catalog.SHAPES_TRAIN, catalog.SHAPES_TEST = 40, 20; sys.exit(train.main(sys.argv[1:]))"
@@ -213,7 +215,7 @@ def test_a_command_for_several_devices_runs(flags: str, with_data: Path) -> None
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run that has not been trained."""
+    """Write the folder of a run with an untrained encoder."""
     run = tmp_path_factory.mktemp("finished") / "run"
     f, g = encoder.build_encoder("resnet20", "cifar", 8), projection.build_projection_head(64, (8,))
     variables = {**keras.name_variables("encoder", f), **keras.name_variables("projection", g)}
@@ -229,7 +231,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def finished(untrained: Path, with_data: Path) -> Path:
-    """Return a working folder with all that the commands on the pages read: the runs, and the folder IMAGES."""
+    """Write all that the commands on the pages read (the runs, and the folder IMAGES) into the working folder."""
     for name in RUNS:
         shutil.copytree(untrained, with_data / "runs" / name)
     shutil.copytree(with_data / "PICTURES", with_data / "IMAGES")
@@ -247,7 +249,7 @@ def test_an_embedding_command_runs(flags: str, finished: Path) -> None:
 
 @pytest.mark.parametrize("flags", list_ours("evaluate"))
 def test_an_evaluating_command_is_understood(flags: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test that the program accepts the flags: it must complain about the folder, not about an unknown flag."""
+    """Test that the program accepts the flags. The folder has no run, and the error must be about this."""
     assert evaluate.main([str(tmp_path), *shlex.split(flags)[1:]]) == 1
     assert "not a run folder" in capsys.readouterr().err
 
@@ -257,7 +259,7 @@ def test_an_evaluating_command_is_understood(flags: str, tmp_path: Path, capsys:
     [pytest.param(each, marks=pytest.mark.slow if number else []) for number, each in enumerate(list_ours("evaluate"))],
 )
 def test_an_evaluating_command_runs(flags: str, finished: Path) -> None:
-    """Test each command with the fastest protocol, k-NN. test_evaluate.py tests all protocols."""
+    """Run the command with the fastest protocol, k-NN. test_evaluate.py tests all protocols."""
     folder, *others = shlex.split(flags)
     assert evaluate.main([folder, *others, "--protocol", "knn", "--seeds", "1"]) == 0
     assert "knn" in json.loads((finished / folder / "evaluation.json").read_text())
@@ -279,11 +281,11 @@ def test_the_check_proves_the_ops_here() -> None:
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
 def test_the_python_of_a_page_runs(page: Path, finished: Path) -> None:
-    """Run the Python blocks of a page in order.
+    """Run the Python blocks of a page in their order.
 
-    A Python block may read a file that an earlier command of the page writes. So run the embed and export commands too.
+    A block may read a file that an earlier command on the page writes. So run the `embed` and `export` commands too.
     """
-    tf.random.set_seed(0)  # an earlier test may have made TensorFlow's ops deterministic; then they need a seed
+    tf.random.set_seed(0)  # needed if an earlier test has turned on op determinism
     names: dict[str, Any] = {"images": draw_shapes(4, seed=0)[0]}
     for block in pages.list_blocks(page):
         if block.language == "sh" and not block.reason:
@@ -309,7 +311,7 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", [page for page in pages.PAGES if page.stem != "step"], ids=lambda page: page.stem)
 def test_no_line_of_prose_stands_twice(page: Path) -> None:
-    """Test that no line stands twice on a page. A merge once put the same paragraph into two sections.
+    """Test that a page has no line twice. A git merge once put a paragraph into two sections.
 
     The page docs/step.md is left out, because a program writes it.
     """

@@ -1,4 +1,4 @@
-"""Tests python -m lowlevel_simclr.report, which writes a web page about one or several runs."""
+"""Tests the program `report`, which writes a web page about one training, or a comparison of several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a signal ends each program within seconds, at any moment, and that the same command resumes its work."""
+"""Tests that a signal such as SIGTERM ends each program within seconds, and that the same command then continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.support.small_program import PROGRAM
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 8.0  # seconds; the program promises five, but the machine may be busy
+LIMIT = 8.0  # seconds; a program should end within five seconds, but the machine may be busy
 FLAGS = [
     "--image-size",
     "8",
@@ -32,7 +32,7 @@ FLAGS = [
     "run",
 ]
 TRAIN = ["train", *FLAGS]
-ROWS = "rows"  # stands for "wait for metrics.jsonl": the output, read through a pipe, has no progress bar to wait for
+ROWS = "rows"  # means: wait for metrics.jsonl, because output through a pipe has no progress bar
 
 
 def start(folder: Path, program: str, *flags: str) -> subprocess.Popen[bytes]:
@@ -46,7 +46,7 @@ def start(folder: Path, program: str, *flags: str) -> subprocess.Popen[bytes]:
 
 
 def wait_for(process: subprocess.Popen[bytes], word: str) -> str:
-    """Read the output of a program until a word appears. Return everything that was read."""
+    """Read the output of a program until `word` appears. Return the output so far."""
     assert process.stdout is not None
     said = b""
     with selectors.DefaultSelector() as selector:
@@ -60,7 +60,7 @@ def wait_for(process: subprocess.Popen[bytes], word: str) -> str:
 
 
 def wait_for_rows(path: Path) -> None:
-    """Wait until metrics.jsonl has content, so training has begun."""
+    """Wait until metrics.jsonl has content, which means that training has begun."""
     deadline = time.monotonic() + 240
     while not (path.exists() and path.stat().st_size):
         assert time.monotonic() < deadline
@@ -68,7 +68,7 @@ def wait_for_rows(path: Path) -> None:
 
 
 def stop(process: subprocess.Popen[bytes], number: signal.Signals) -> str:
-    """Send a signal to the program, which must end soon and without a traceback. Return the rest of its output."""
+    """Send a signal to a program, and assert that it ends soon, without a traceback. Return the rest of its output."""
     process.send_signal(number)
     started = time.monotonic()
     said = process.communicate(timeout=120)[0].decode(errors="replace")
@@ -143,7 +143,7 @@ def test_a_worker_that_waits_for_the_others_ends_soon(tmp_path: Path) -> None:
 
 
 def run_in_shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell command. The word TRAIN in it is replaced by the training command."""
+    """Run a shell command, in which the word TRAIN stands for the training command."""
     train = shlex.join([sys.executable, "-c", PROGRAM, *TRAIN])
     return subprocess.run(
         ["bash", "-c", command.replace("TRAIN", train)],

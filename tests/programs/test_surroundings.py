@@ -1,7 +1,7 @@
-"""Tests programs on a machine where they cannot work, for example because it has too little memory.
+"""Tests the programs on machines on which they cannot work, for example because there is too little memory.
 
-Each program ends with a message of one sentence. There is one exception: if a picture cannot be drawn, the run
-continues.
+Each program must end with an error message of one sentence. There is one exception: if only a picture cannot be drawn,
+training must continue.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def run(folder: Path, program: str, flags: list[str], limit: str = "", **environ
 
 
 def check_sentence(ended: tuple[int, str, str], words: str) -> None:
-    """Check that a program exited with code 1, printed no output, and printed one error line with these words."""
+    """Assert that a program ended with exit code 1 and printed only one line, an error message with these words."""
     code, out, error = ended
     assert code == 1 and out == "", (code, out, error)
     assert error.startswith("error: ") and error.count("\n") == 1 and words in error, error

@@ -1,4 +1,7 @@
-"""Tests the training program on tiny runs: it learns, resumes with the same bits, stops, and refuses mistakes."""
+"""Tests the program `train` with tiny networks: its files, resuming, signals, initial weights, and errors.
+
+A training that is interrupted and resumed must end with the same bits as one without the interruption.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ SMALL += ["--warmup-epochs", "0", "--knn-every", "0"]
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a run take seconds: 60 images for training, 40 for testing, and a ResNet with one block in each stage."""
+    """Make a training take seconds: 60 images for training, 40 for testing, a ResNet with one block in each stage."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
 
@@ -58,10 +61,10 @@ def final_state(out: Path) -> dict[str, np.ndarray]:
 
 
 def cut_off_at(step_of_call: int) -> Callable[[step.Metrics, int], None]:
-    """Return a function that ends the run at the host call that begins at this step.
+    """Return a function that interrupts the training when it is called with this step or a later one.
 
-    A host call is one call of TensorFlow from Python; it runs several steps. Tests put the function in the place of
-    `refuse_non_finite_loss`, which the program calls after each host call.
+    Tests put it in the place of `refuse_non_finite_loss`. The program calls that function after each call of TensorFlow
+    (which makes several steps), with the first step of the call.
     """
 
     def cut_off(metrics: step.Metrics, first_step: int) -> None:
@@ -124,7 +127,7 @@ def test_evaluate_writes_the_report_again(tmp_path: Path) -> None:
     assert run(out, "--steps", "2") == 0
     (out / "report.html").unlink()
     assert evaluate.main([str(out), "--protocol", "knn", "--out", str(tmp_path / "results.json")]) == 0
-    assert not (out / "report.html").exists()  # no report, because these results are outside the run's folder
+    assert not (out / "report.html").exists()  # none, because the results are written outside the run's folder
     assert evaluate.main([str(out), "--protocol", "knn"]) == 0
     assert "Accuracy on held-out images" in (out / "report.html").read_text()
 
@@ -159,7 +162,8 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
         # Steps 4 and 5 are in metrics.jsonl, but the last checkpoint was written at step 3.
         patch.setattr(progress, "refuse_non_finite_loss", cut_off_at(6))
         assert run(tmp_path / "cut", *flags) == 1
-    # The command that resumes has other numbers of steps per host call and per checkpoint. The bits must not change.
+    # The command that resumes makes another number of steps per call of TensorFlow, and saves after other numbers of
+    # steps. The bits must not change.
     assert run(tmp_path / "cut", *flags, "--steps-per-call", "3", "--checkpoint-every", "4") == 0
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
     losses = [[row["loss"] for row in results.read_metrics(tmp_path / name)] for name in ("whole", "cut")]
@@ -170,7 +174,7 @@ def test_a_run_cut_off_between_two_checkpoints_resumes_to_the_bit(
 def test_a_checkpoint_of_another_model_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test a run whose checkpoint belongs to another model.
+    """Test a run whose checkpoint belongs to another network.
 
     This happens after an update to a version of this package that builds the encoder differently.
     """
@@ -198,9 +202,9 @@ def test_a_checkpoint_of_another_model_is_told(
 def test_a_run_has_the_same_bits_wherever_its_images_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
 ) -> None:
-    """Test images in host memory and on the device, and a run that is resumed with its images in the other place.
+    """Test images in main memory (host) and in the device's memory. In another run, the place changes when it resumes.
 
-    The runs continue into a second epoch (an epoch of the 60 images has 3 steps).
+    Each run trains for 5 steps. An epoch has 3 steps, so the runs reach the second epoch.
     """
     given = ["--steps", "5", "--checkpoint-every", "2", *flags]
     assert run(tmp_path / "host", *given, "--data-on", "host") == 0
@@ -263,7 +267,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(
 
 
 def test_a_run_that_diverged_ends_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test a run whose loss stays finite, although the encoder that it trained returns NaN."""
+    """Test a training whose loss stays finite, although the trained encoder returns NaN."""
     flags = ["--steps", "2", "--learning-rate", "1e8", "--precision", "bfloat16", "--warmup-epochs", "0"]
     assert run(tmp_path / "run", *flags) == 1
     said = capsys.readouterr().err
@@ -284,7 +288,7 @@ def test_preview_draws_the_views_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert run(out, "--preview") == 0
     assert {path.name for path in out.rglob("*") if path.is_file()} == {"views.png", "views.svg"}
-    assert run(out, "--steps", "2") == 0  # a run may use the folder of a preview
+    assert run(out, "--steps", "2") == 0  # training can use the folder of a preview
 
 
 @pytest.mark.parametrize("flags", [["--precision", "bfloat16"], ["--precision", "float16"], ["--ops", "stock"]])
@@ -296,10 +300,9 @@ def test_every_precision_and_implementation_trains(tmp_path: Path, flags: list[s
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="XLA casts gradients on a GPU")
 @pytest.mark.usefixtures("training_alone")
 def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test that the update of LARS (the optimizer) gets the gradients of all weight matrices and filters in bfloat16.
+    """Test that the optimizer LARS gets the gradients of all weight matrices and filters in bfloat16.
 
-    TensorFlow casts such a gradient to float32 on its way to the update. The program must pass on the bfloat16 gradient
-    before the cast.
+    TensorFlow casts such a gradient to float32. The program must pass on the bfloat16 gradient from before the cast.
     """
     kinds: dict[int, set[tf.DType]] = {}
 
@@ -315,7 +318,7 @@ def test_lars_is_given_every_kernels_gradient_in_bfloat16(tmp_path: Path, monkey
 
 @pytest.mark.usefixtures("training_alone")
 def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
-    """Test that the first losses agree up to rounding errors.
+    """Test that the first losses of native and stock ops are equal up to rounding errors.
 
     Later losses drift apart, because networks with BatchNorm amplify rounding errors.
     """
@@ -327,7 +330,7 @@ def test_native_and_stock_ops_train_alike(tmp_path: Path) -> None:
     assert first[1] == pytest.approx(second[1], rel=1e-2)
 
 
-# Work in the background, beside the training steps
+# Checkpoints that are saved in the background, and profiles
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_its_sentence(
@@ -357,7 +360,7 @@ def test_a_profiled_run_trains_to_the_same_bits_and_says_where_a_step_goes(
     assert_same_state(tmp_path / "plain", tmp_path / "profiled")
 
 
-# Separate processes, as a user starts them, and signals to them
+# Training in a separate process, to which signals are sent
 
 STEADY = [*SMALL, "--steps", "100000", "--checkpoint-every", "5"]
 
@@ -399,7 +402,7 @@ def test_a_signal_saves_and_ends_the_run(tmp_path: Path, number: signal.Signals)
 
 @pytest.mark.slow
 def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
-    """Test kill -9 at random moments. The run saves after every second step, so that kills often hit a write."""
+    """Kill a training (kill -9) at random moments. It saves after every second step, so a kill often hits a save."""
     flags = ["--steps", "500", "--checkpoint-every", "2"]
     whole = start(tmp_path / "whole", *flags)
     said, errors = whole.communicate(timeout=600)
@@ -426,7 +429,7 @@ def test_a_run_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
 
 
 def save_weights(path: Path, spoil: bool = False) -> None:
-    """Save the weights of the small encoder, which is built of Keras's own layers. `spoil` makes one array NaN."""
+    """Save the weights of the small encoder, built from Keras's own layers. With `spoil`, one array is NaN."""
     stock = build_in_stock_layers(encoder.build_encoder("resnet20", "cifar", 8, seed=3))
     weights = stock.get_weights()
     if spoil:
@@ -445,7 +448,7 @@ def test_wrong_weights_leave_no_folder_behind(
     assert run(tmp_path / "run", "--steps", "2", "--weights", str(file)) == 1
     said = capsys.readouterr().err
     assert "error: " in said and "f.weights.h5" in said and not (tmp_path / "run").exists()
-    assert run(tmp_path / "run", "--steps", "2") == 0  # the command without the wrong file works
+    assert run(tmp_path / "run", "--steps", "2") == 0  # works without the wrong file
 
 
 @pytest.mark.parametrize(

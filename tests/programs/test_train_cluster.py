@@ -1,4 +1,4 @@
-"""Tests two ways to start workers (processes that train one run together): Slurm's srun, and --hosts with --rank."""
+"""Tests starting several processes that train one network together: with Slurm's srun, and with --hosts and --rank."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLAGS = ["--steps", "4"]
 
 @pytest.fixture(scope="module")
 def losses_of_tf_config(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """Return the losses of a run of two workers that find each other through TF_CONFIG."""
+    """Train with two processes (workers) that find each other through TF_CONFIG. Return the losses."""
     out = tmp_path_factory.mktemp("config") / "run"
     processes = start_workers(out, *FLAGS)
     said = collect_output(processes, 300)
@@ -26,7 +26,7 @@ def losses_of_tf_config(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
 
 @pytest.mark.slow
 def test_two_tasks_of_slurm_train_one_run(tmp_path: Path, losses_of_tf_config: np.ndarray) -> None:
-    """Test that the variables that srun sets are enough for two tasks on one host."""
+    """Start two processes with the environment variables that srun sets. They must find each other."""
     step = {
         "TF_CONFIG": "",
         "SLURM_JOB_ID": str(find_free_ports(1)[0]),

@@ -1,7 +1,7 @@
-"""Tests runs of several workers (processes that train one run together) in which one worker fails.
+"""Tests several processes that train one network together (workers), of which one fails.
 
-The failing worker is stopped, killed, or cannot write because its disk is full. Worker 0, the chief, writes the run
-folder.
+The failing worker is stopped, killed, or cannot write because its disk is full. Worker 0 (the chief) writes the files
+of the run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lowlevel_simclr.run import checkpoint
 from tests.support.training_workers import read_losses, start_worker, start_workers, wait_for_steps
 from tests.support.worker_processes import collect_output
 
-ENDS_WITHIN = 60.0  # seconds until the other workers must notice a lost one; TensorFlow's heartbeats take 10 of them
+ENDS_WITHIN = 60.0  # seconds within which the other workers must end; TensorFlow needs 10 s to notice a lost worker
 LONG = ["--steps", "3000", "--checkpoint-every", "10", "--worker-timeout", str(ENDS_WITHIN)]
 
 
@@ -50,7 +50,7 @@ def end_all(processes: Sequence[subprocess.Popen[str]]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_that_is_stopped_for_a_minute_is_named(tmp_path: Path, rank: int) -> None:
-    """Test a worker that SIGSTOP stops. After a minute it is allowed to continue, and must then end as well."""
+    """Stop a worker with SIGSTOP. The other one must end. After a minute the worker continues, and must end too."""
     processes = start_workers(tmp_path / "run", *LONG)
     try:
         wait_for_steps(tmp_path / "run", processes, 20)
@@ -69,7 +69,7 @@ def test_a_worker_that_is_stopped_for_a_minute_is_named(tmp_path: Path, rank: in
 
 @pytest.mark.slow
 def test_a_chief_whose_disk_is_full_says_so_and_the_other_worker_names_it(tmp_path: Path) -> None:
-    """Test a chief whose disk seems full: a limit on the size of its files (RLIMIT_FSIZE) lets a checkpoint fail."""
+    """Imitate a full disk of the chief by a limit on the size of its files (RLIMIT_FSIZE), so that saving fails."""
     out = tmp_path / "run"
     processes = start_workers(out, *LONG)
     try:
@@ -88,9 +88,9 @@ def test_a_chief_whose_disk_is_full_says_so_and_the_other_worker_names_it(tmp_pa
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before the rename", "after the rename"])
 def test_a_chief_killed_in_a_checkpoint_loses_at_most_the_last_interval(tmp_path: Path, moment: str) -> None:
-    """Test a chief that is killed while it saves step 8. The run saves every 4 steps.
+    """Kill the chief while it saves step 8, in a run that saves after every 4 steps.
 
-    The same commands then finish the run.
+    The same commands must then finish the run.
     """
     out, flags = tmp_path / "run", ["--steps", "12", "--checkpoint-every", "4"]
     processes = start_workers(out, *flags, program=KILLED_IN_SAVE.format(moment=moment))
@@ -109,9 +109,9 @@ def test_a_chief_killed_in_a_checkpoint_loses_at_most_the_last_interval(tmp_path
 def test_a_run_resumes_with_another_number_of_workers(tmp_path: Path) -> None:
     """Test a run that two workers begin, four workers resume, and one worker finishes.
 
-    Its losses must be nearly those of a run by one worker. They are not equal to the last bit, because sums over
-    several workers round differently. But the difference must be less than a thousandth of the difference between two
-    seeds.
+    Its losses must be nearly those of a run with one worker only. They are not equal to the last bit, because sums over
+    several workers have other rounding errors. But the difference must be less than a thousandth of the difference that
+    another seed makes.
     """
     flags = ["--checkpoint-every", "4", "--optimizer", "sgd", "--learning-rate", "0.01", "--steps", "24"]
     for out, seed in (("whole", "0"), ("other seed", "1")):

@@ -1,4 +1,4 @@
-"""Tests runs on a folder of images: damaged files, grey images, images without labels, images of different sizes."""
+"""Tests training on a folder of images: damaged files, grey images, missing labels, and images of different sizes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
 
 @pytest.fixture
 def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a ResNet with only one block in each stage, so that a run takes seconds."""
+    """Use a ResNet with only one block in each stage, so that training takes seconds."""
     narrow_resnet20(monkeypatch)
 
 
@@ -51,14 +51,14 @@ def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
         (root / path).write_bytes(b"")
     (root / "train/a/notes.txt").write_text("text")
     out = tmp_path / "run"
-    assert run(root, out, "--memory-limit", "0") == 0  # the run reads each image from its file when it needs it
+    assert run(root, out, "--memory-limit", "0") == 0  # the images are read again for each batch
     record = json.loads((out / "data.json").read_text())
     assert sorted(entry["path"] for entry in record["skipped"]) == sorted([*damaged, *empty])
     assert record["counts"] == {"train": 50, "test": 9, "skipped": 13, "not_images": 1, "outside_splits": 0}
     said = capsys.readouterr().out
     assert "decoded when a batch needs them" in said and "skipped 13 images, see data.json" in said and "k-NN" in said
     results = json.loads((out / "evaluation.json").read_text())
-    assert run(root, out) == 0  # the same run, now with the images in memory
+    assert run(root, out) == 0  # resumed, with the images in memory
     assert json.loads((out / "evaluation.json").read_text()) == results
     (root / damaged[0]).unlink()
     for command in (lambda: run(root, out), lambda: evaluate.main([str(out)])):
@@ -69,7 +69,7 @@ def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
 @pytest.mark.usefixtures("small_encoder")
 def test_packed_images_train_as_the_files_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_pictures(tmp_path / "pictures", *make_names("train/a", 20), *make_names("train/b", 20))
-    write_pictures(root, *make_names("test/a", 4), *make_names("test/b", 4), height=20)  # another size than in training
+    write_pictures(root, *make_names("test/a", 4), *make_names("test/b", 4), height=20)  # training: 16
     assert run(root, tmp_path / "plain") == 0
     cache = ["--cache", str(tmp_path / "cache")]
     assert run(root, tmp_path / "packed", *cache, "--memory-limit", "0") == 0
@@ -106,10 +106,10 @@ def test_grey_images_without_labels_train_on_both_splits_and_every_table_says_so
 def test_a_run_in_its_data_folder_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Test a run folder inside the folder of the images.
+    """Test a training whose own folder is inside the folder of the images.
 
-    The pictures that the run writes must not count as training images: not for this run, another run, a preview or an
-    evaluation.
+    The pictures that it draws must never be used as images: not when it resumes, and not in another training, a preview
+    or an evaluation.
     """
     monkeypatch.chdir(write_pictures(tmp_path, *make_names("cat", 20), *make_names("dog", 20), "stray.png"))
     flags = [*SMALL, "--dataset", "folder:."]
@@ -127,7 +127,7 @@ def test_a_run_in_its_data_folder_resumes(
 
 @pytest.mark.usefixtures("small_encoder")
 def test_the_smallest_set_that_works_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test two images for training and one for testing. The plots then show only these three images."""
+    """Test two images for training and one for testing. The pictures of the run can show only these three images."""
     root = write_pictures(tmp_path / "pictures", "0.png", "1.png", "2.png")
     flags = ["--batch-size", "2"]
     assert run(root, tmp_path / "looked", *flags, "--preview") == 0
@@ -179,7 +179,7 @@ def test_pictures_of_mixed_sizes_train_by_every_way_of_a_step(tmp_path: Path, fl
 
 @pytest.mark.slow
 def test_replicas_train_on_pictures_of_mixed_sizes(tmp_path: Path) -> None:
-    """Test two replicas in a separate process, because the process must start with two devices."""
+    """Train on two devices (replicas). This needs a new process, because TensorFlow must start with two devices."""
     root = write_mixed(tmp_path / "pictures")
     flags = [*SMALL, "--devices", "cpu:2", "--dataset", f"folder:{root}", "--out", str(tmp_path / "run")]
     subprocess.run([sys.executable, "-m", "lowlevel_simclr.train", *flags], check=True, cwd=ROOT, timeout=600)
@@ -225,15 +225,15 @@ def test_the_picture_of_views_shows_whole_pictures_and_no_padding(
         for image, same in zip(one, other):
             np.testing.assert_array_equal(image, same)
     stored = load_dataset(f"folder:{root}").train.images
-    assert (stored.canvases == 255).all(axis=(1, 3)).any(), "the second time, there was white padding"
+    assert (stored.canvases == 255).all(axis=(1, 3)).any(), "the test did not make the padding white"
     chosen = choose_in_turn(load_dataset(f"folder:{root}").train.labels, 10)
     assert [image.shape[:2] for image in drawn[0][0]] == [tuple(size) for size in stored.sizes[chosen].tolist()]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"there is no {ARCHIVE.name} beside the checkout")
+@pytest.mark.skipif(not ARCHIVE.is_file(), reason=f"{ARCHIVE.name} is not in the folder that contains the repository")
 def test_cifar10_as_jpeg_files_with_damage_among_them(tmp_path: Path) -> None:
-    """Test 60,000 JPEG files. Ten of them are cut off and three are empty. A text file lies beside them."""
+    """Test 60,000 JPEG files, ten of which are cut off and three of which are empty, and a text file."""
     layout = ARCHIVE.with_name("cifar10_layout.py")
     subprocess.run([sys.executable, layout, "folder", tmp_path / "pictures"], check=True)
     root = tmp_path / "pictures"

@@ -1,6 +1,7 @@
-"""Tests runs on every form of encoded images (files, lists, tables, records): train, evaluate, resume and embed.
+"""Tests the programs on every form of data set: lists of files, tables of labels, TFRecord, Parquet and others.
 
-The errors of each form have their own tests elsewhere.
+For each form, a network is trained, evaluated, resumed, and used to embed images. The files in tests/data test the
+errors of each form.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
 
 @pytest.fixture(autouse=True)
 def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use a ResNet with only one block in each stage, so that a run takes seconds."""
+    """Use a ResNet with only one block in each stage, so that training takes seconds."""
     narrow_resnet20(monkeypatch)
 
 
 def write_form(form: str, root: Path) -> list[str]:
-    """Write 20 pictures for training and 6 for testing, in two classes. Return the flags for a run on them."""
+    """Write 20 pictures for training and 6 for testing, in two classes. Return the flags for training on them."""
     if form == "tfds":
         pytest.importorskip("tensorflow_datasets")
         write_tfds(root, train=range(20), test=range(100, 106))
@@ -139,7 +140,7 @@ def test_what_is_refused_with_the_data_leaves_no_run_folder(
 
 
 def test_a_run_on_tables_keeps_working_when_they_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test tables that are moved before the run resumes. A run depends on their content and not on their path."""
+    """Test tables of labels that are moved before the run resumes. Only their content must matter, not their path."""
     root, out = tmp_path / "data", tmp_path / "run"
     command = [*SMALL, *write_form("folder", root), "--out", str(out)]
     assert train.main(command) == 0

@@ -1,4 +1,7 @@
-"""Tests the command that a run prints for longer training. It starts a new run from the encoder of the first run."""
+"""Tests the command that `train` prints at its end, with which the encoder can be trained for longer.
+
+The command starts a new run with the encoder of the first run.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ SMALL = "--image-size 8 --batch-size 16 --projection-widths 16 8 --warmup-epochs
 
 @pytest.fixture
 def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """Train in the working folder. Return the command that the run prints to train longer."""
+    """Train in the working folder. Return the command for longer training that is printed."""
     narrow_resnet20(monkeypatch)
     monkeypatch.chdir(tmp_path)
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)

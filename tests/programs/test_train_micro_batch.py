@@ -1,6 +1,6 @@
-"""Tests runs with --micro-batch auto: training searches the largest part of a batch that fits into the memory.
+"""Tests training with --micro-batch auto, which searches for the largest part of a batch that fits into the memory.
 
-A run keeps the number that the search found. A preview, which only draws views, does no search.
+A run must keep the number that the search found. A preview, which only draws a picture, must not search.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from lowlevel_simclr.api import session
 from tests.support.made_up_memory import limit_memory, pretend_gpu
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
-# Stock ops (built from TensorFlow's own): native ops on a GPU need XLA's FFI, which TensorFlow has from 2.18 on.
+# Stock ops (built from TensorFlow's own) are used, because native ops on a GPU need TensorFlow 2.18 or later.
 STOCK = ["--ops", "stock"]
 
 
 @pytest.fixture(autouse=True)
 def small_runs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make runs take seconds, and pretend that this machine has a GPU."""
+    """Make training take seconds, and pretend that this machine has a GPU."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
     pretend_gpu(monkeypatch)
 
 
 def test_a_run_keeps_the_number_that_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a run that resumes with less free memory. It must keep the number that it found before."""
+    """Test a run that resumes with less free memory. It must keep the number that it found at its start."""
     flags = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "8", "--knn-every", "0"]
     flags += ["--warmup-epochs", "0", "--out", str(tmp_path / "run"), "--micro-batch", "auto", "--steps", "2"]
     flags += ["--xla", "off", "--data-on", "host", *STOCK]

@@ -1,4 +1,4 @@
-"""Tests workers (processes that train one run together) on a network with latency, lost packets, or a cut cable."""
+"""Tests several processes that train together (workers) on a network with latency, lost packets, or a cut cable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.worker_processes import collect_output
 PROBLEM = find_problem()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM)]
 
-ENDS_WITHIN = 60.0  # seconds until the other workers must notice a lost one; TensorFlow's heartbeats take 10 of them
+ENDS_WITHIN = 60.0  # seconds within which the other workers must end; TensorFlow needs 10 s to notice a lost worker
 STEPS = ["--steps", "4"]
 
 
@@ -23,7 +23,7 @@ STEPS = ["--steps", "4"]
 def test_latency_and_lost_packets_change_no_number(tmp_path: Path, count: int) -> None:
     """Test a network on which a packet takes 2 ms and one packet in a hundred is lost.
 
-    The training losses must have the same bits as without delay and loss (over loopback).
+    The training losses must have the same bits as over the loopback device, where no packet is delayed or lost.
     """
     local = start_workers(tmp_path / "local", *STEPS, count=count)
     said = collect_output(local, 300)

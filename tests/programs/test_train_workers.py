@@ -1,4 +1,4 @@
-"""Tests two workers (processes that train one run together), started as a user would start them."""
+"""Tests training with two processes (workers): different settings or images, a missing worker, a killed worker."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_worker_alone_says_whom_it_waits_for_and_gives_up(tmp_path: Path) -> N
     ("count", "what"), [(60, "SHA-256 of the data: "), (80, "training images: 60 on worker 0, 80 on worker 1")]
 )
 def test_workers_with_other_images_refuse_to_start_and_say_so(tmp_path: Path, count: int, what: str) -> None:
-    """Test workers whose data sets have the same name but different images, as if one machine had an older copy."""
+    """Test two data sets with one name but different images, as if one worker's machine had an older copy."""
     for name, images in ("mine", 60), ("theirs", count):
         pixels = np.random.default_rng(len(name)).integers(0, 256, (images + 4, 8, 8, 3), np.uint8)
         (tmp_path / name).mkdir()

@@ -1,6 +1,6 @@
-"""Tests verdicts of real runs. A verdict is a warning of the check-up after training.
+"""Tests the warnings (verdicts) that a real training prints, for example about a learning rate that is too high.
 
-A healthy run has no verdict. Each mistake that shows in a short run has its own verdict.
+A healthy training must print none. Each mistake that shows in a short training must give its own warning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SMALL += ["--precision", "float32", "--steps", "160", "--steps-per-call", "20", 
 
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Use sixty images for training and a narrow encoder. Skip the evaluation after training."""
+    """Make training take seconds: sixty images, a narrow encoder, and no evaluation."""
     draw_few_shapes(monkeypatch)
     narrow_resnet20(monkeypatch)
     monkeypatch.setattr(Session, "finish", lambda session: session.train())
@@ -30,7 +30,7 @@ def small_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def examine(out: Path, *flags: str) -> Checkup:
-    """Train a small run and return its check-up."""
+    """Train with a small encoder. Return the stored measures and warnings (the check-up)."""
     assert train.main([*SMALL, "--out", str(out), *flags]) == 0
     return read_checkup(out)
 
@@ -53,14 +53,14 @@ def test_a_learning_rate_of_almost_zero_leaves_the_loss_where_it_was(tmp_path: P
 
 @pytest.mark.slow
 def test_a_huge_learning_rate_is_named(tmp_path: Path) -> None:
-    """Test a learning rate at which BatchNorm keeps the numbers finite, but the encoder learns almost nothing."""
+    """Test a learning rate that is so high that the encoder learns almost nothing. BatchNorm keeps numbers finite."""
     found = examine(tmp_path / "run", "--learning-rate", "3", "--warmup-epochs", "20", "--steps", "200")
     assert list_kinds(found) == ["rate"]
 
 
 @pytest.mark.slow
 def test_a_huge_weight_decay_makes_the_encoder_collapse(tmp_path: Path) -> None:
-    """Test a weight decay that leaves only the biases of the projection head, which are the same for all images."""
+    """Test a weight decay so large that only the biases of the projection head remain. So all images get the same z."""
     flags = ["--optimizer", "sgd", "--learning-rate", "0.02", "--weight-decay", "10"]
     found = examine(tmp_path / "run", *flags)
     assert "collapsed" in list_kinds(found)
@@ -77,7 +77,7 @@ def test_a_projection_head_of_two_hidden_units_uses_few_directions_of_z(tmp_path
 
 @pytest.mark.slow
 def test_crops_of_noise_are_too_hard(tmp_path: Path) -> None:
-    """Test images of noise: two crops of such an image have nothing in common."""
+    """Test images of noise. Two crops of such an image have nothing in common."""
     noise = np.random.default_rng(0).integers(0, 256, (400, 32, 32, 3), np.uint8)
     np.savez(tmp_path / "noise.npz", x_train=noise[:300], x_test=noise[300:])
     flags = ["--dataset", f"npz:{tmp_path / 'noise.npz'}", "--crop-area", "0.02", "0.04", "--knn-every", "1"]
@@ -86,7 +86,10 @@ def test_crops_of_noise_are_too_hard(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_gradients_that_overflow_lower_the_loss_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Test a loss scale that begins far too large: each of the first steps halves it. Here, each step is an epoch."""
+    """Test a loss scale (for float16) that begins far too large, so that each of the first steps halves it.
+
+    In this test, each step is an epoch.
+    """
     monkeypatch.setattr("lowlevel_simclr.optim.loss_scale.FIRST_SCALE", 2.0**40)
     flags = ["--precision", "float16", "--batch-size", "40", "--steps", "12", "--knn-every", "1"]
     found = examine(tmp_path / "run", *flags)
@@ -97,7 +100,7 @@ def test_gradients_that_overflow_lower_the_loss_scale(tmp_path: Path, monkeypatc
 def draw_textures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return images (count, 32, 32, 3) of four textures in random colours, and the number of each image's texture.
 
-    Even an untrained encoder separates the textures. The colour alone is enough to recognize each image.
+    Even an untrained encoder separates the textures. To recognize a single image, its colours are enough.
     """
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:32, :32]
@@ -112,7 +115,7 @@ def draw_textures(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.slow
 def test_day29_learns_its_task_while_h_becomes_worse(tmp_path: Path) -> None:
-    """Test the preset day29 with a small encoder. The images' colours are enough to recognize each image."""
+    """Test the preset day29 with a small encoder. It learns to recognize images by colour, and h becomes worse."""
     (x_train, y_train), (x_test, y_test) = draw_textures(600, 0), draw_textures(300, 1)
     np.savez(tmp_path / "textures.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     flags = ["--preset", "day29", "--dataset", f"npz:{tmp_path / 'textures.npz'}", "--weights", "random"]

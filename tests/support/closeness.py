@@ -1,4 +1,4 @@
-"""Asserts that a result is close to the reference: within the bound of `lowlevel_simclr.verification.bound`."""
+"""Asserts that the result of an op is close enough to the right values, by the rule of `verification/bound.py`."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def assert_close(
     draws: Iterable[tuple[ArrayLike, ArrayLike]] = (),
     stored: str | None = None,
 ) -> None:
-    """Assert that the error of every element is within its bound.
+    """Assert that the error of every element is at most as large as the rule allows (its bound).
 
     Args:
         actual: the result to judge, in the type that the op returned.
-        reference64: the result of the reference implementation, computed in float64, of the same shape.
-        stock: the result of the stock formula (the usual one, in plain TensorFlow or NumPy), in the type that the op
-            uses for sums. Its error is called E and enters the bound. Pass None to judge the stock formula itself. Then
-            E counts as 0, and `scale` must be larger.
+        reference64: the right values, computed in float64. They have the shape of `actual`.
+        stock: the result of the usual formula in plain TensorFlow or NumPy, in the type that the op uses for sums. The
+            bound depends on the largest error of this result, called E. Pass None to judge the usual formula itself.
+            Then E counts as 0, and `scale` must be larger.
         dtype: the type of the op's input.
-        scale: the unit in which errors are measured, broadcast to the shape of reference64.
-        draws: further pairs of a stock result and its reference result, for problems that differ slightly from this
-            one.
-        stored: the type that `actual` was rounded to, if `actual` was cast to a wider type afterwards.
+        scale: the unit of errors, broadcast to the shape of reference64.
+        draws: further pairs (result of the usual formula, right values), for problems that differ slightly from this
+            one. They are used to measure E.
+        stored: if `actual` was rounded to a narrower type and then cast back to a wider one, the narrower type.
     """
     actual, reference64 = np.asarray(actual), np.asarray(reference64, np.float64)
     assert actual.shape == reference64.shape, f"shape {actual.shape}, expected {reference64.shape}"

@@ -1,4 +1,4 @@
-"""Reads the text of a compiled XLA program: the bodies of its loops, and the arrays that a loop body copies."""
+"""Finds in the text of a compiled XLA program which arrays the program copies in its loops."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def read_compiled(function: tf.types.experimental.PolymorphicFunction, *argument
 
 
 def find_loop_bodies(text: str) -> dict[int, list[str]]:
-    """Return a dict from number of iterations to the lines of the loop's body. Loops of unknown length are left out."""
+    """Return the lines of the body of each loop, as a dict. A key is the loop's number of iterations.
+
+    Loops whose number of iterations the program does not state are left out.
+    """
     bodies: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():

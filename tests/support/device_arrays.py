@@ -1,9 +1,8 @@
-"""Arrays for the CUDA launchers: in host memory for emulated kernels, or on a GPU through PyTorch or CuPy.
+"""Arrays for tests of CUDA kernels: in main memory if the CPU emulates the kernels, or in the memory of a GPU.
 
-A launcher is the C function that starts the CUDA kernels of an op. It gets the pointers of its arrays. A `Memory`
-allocates byte buffers. Before and after every buffer lie guard bytes, whose value is known. If a kernel writes outside
-its array, `Buffer.read` finds changed guard bytes, on the host and on a GPU. The module needs only NumPy, and on a GPU
-also PyTorch or CuPy.
+The C function that starts the CUDA kernels of an op (its launcher) gets pointers to such arrays. Before and after each
+array are guard bytes with a known value. If a kernel writes outside its array, `Buffer.read` finds that guard bytes
+have changed. The module needs only NumPy, and on a GPU also PyTorch or CuPy.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 KERNELS = Path(__file__).parents[2] / "kernels"
-GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # bytes 0xFF are NaN as floats: a wrong read gives NaN
+GUARD, GUARD_BYTE, FRESH_BYTE = 256, 0xA5, 0xFF  # floats of bytes 0xFF are NaN, so a result that was not written is NaN
 
 
 class Memory:
-    """The memory of the host. The classes below do the same with the memory of a GPU."""
+    """Main memory, for kernels that the CPU emulates. The two subclasses use the memory of a GPU."""
 
     name = "emulated on the host"
     stream = None
@@ -100,11 +99,11 @@ def gpu_memory() -> Memory:
             return kind()
         except Exception as error:  # noqa: BLE001, each library has its own error for "no GPU"
             reasons.append(f"{kind.__name__}: {error}")
-    raise RuntimeError(f"no GPU can be reached ({'; '.join(reasons)}): install PyTorch or CuPy beside a CUDA driver.")
+    raise RuntimeError(f"No GPU can be reached ({'; '.join(reasons)}). Install a CUDA driver, and PyTorch or CuPy.")
 
 
 class Buffer:
-    """A byte buffer between guard bytes. It has the content of an array, or `content` bytes of the value FRESH_BYTE."""
+    """An array between guard bytes. `content` is its content, or its size in bytes; then each byte is FRESH_BYTE."""
 
     def __init__(self, memory: Memory, content: NDArray[Any] | int) -> None:
         fresh = isinstance(content, int)
@@ -112,7 +111,7 @@ class Buffer:
             np.full(content, FRESH_BYTE, np.uint8) if fresh else np.ascontiguousarray(content).reshape(-1).view("u1")
         )
         self.memory, self.size = memory, len(inner)
-        self.behind = -len(inner) % 256  # padding after the second guard, so that the guard touches the last byte
+        self.behind = -len(inner) % 256  # padding behind the guard bytes, which directly follow the array
         guard = np.full(GUARD, GUARD_BYTE, np.uint8)
         self.held = memory.upload(np.concatenate([guard, inner, guard, np.zeros(self.behind, np.uint8)]))
         self.pointer = ctypes.c_void_p(memory.address(self.held) + GUARD)
@@ -121,7 +120,7 @@ class Buffer:
         """Return the content of the buffer.
 
         Raises:
-            AssertionError: if a guard byte was overwritten.
+            AssertionError: if a guard byte has changed.
         """
         raw = self.memory.download(self.held)
         assert np.all(raw[:GUARD] == GUARD_BYTE), "a kernel wrote before the beginning of an array"
@@ -130,13 +129,13 @@ class Buffer:
 
 
 def to_bfloat16(x: NDArray[Any]) -> NDArray[np.uint16]:
-    """Return the bits of the nearest bfloat16 number. A tie is rounded to even."""
+    """Return the bits of the nearest bfloat16 number. If two are equally near, take the one whose last bit is 0."""
     bits = np.asarray(x, np.float32).view(np.uint32).astype(np.uint64)
     return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def from_bfloat16(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Return the numbers as float32, without rounding."""
+    """Return bfloat16 numbers as float32, from their bits. This rounds nothing."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
@@ -158,9 +157,9 @@ def sources() -> list[Path]:
 
 
 def emulated(folder: Path) -> ctypes.CDLL:
-    """Return a library of the launchers compiled for the CPU.
+    """Return a library of the CUDA kernels and their launchers, compiled for the CPU.
 
-    Each CUDA thread is emulated as a fibre, a thread that the program itself schedules (kernels/cuda/cuda_on_host.h).
+    Each CUDA thread becomes a fibre, a thread that the program itself schedules (kernels/cuda/cuda_on_host.h).
     """
     flags = ["-O2", "-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-ffp-contract=off", "-x", "c++"]
     flags += ["-DLOWLEVEL_SIMCLR_BLOCKS_WANTED=4"]  # few blocks, so even a small problem uses all loops

@@ -1,6 +1,6 @@
-"""Computes digests (hashes) of the results of each native op.
+"""Computes a digest (hash) of the results of each C++ op, so that tests can compare the results of several processes.
 
-Tests compare the digests of several processes. A digest must be the same for any number of threads.
+For example, the digests must be equal for any number of threads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.support.view_recipes import RECIPE
 
 
 def digest_nt_xent() -> str:
-    """Return the digest of NT-Xent (the loss), for shapes that the op splits into one, several and many blocks."""
+    """Return the digest of the loss (NT-Xent), for shapes that the op divides into one, several and many blocks."""
     digest = hashlib.sha256()
     for pairs, dim in ((1, 1), (40, 24), (130, 20), (300, 16), (3400, 2)):
         for dtype in ("float32", "float64", "bfloat16") if pairs < 1000 else ("float32",):
@@ -36,7 +36,7 @@ def digest_nt_xent() -> str:
 
 
 def digest_lars_update() -> str:
-    """Return the digest of a LARS update that is large enough for several threads."""
+    """Return the digest of a weight update of LARS that is large enough for several threads."""
     choices = {"learning_rate": 0.05, "momentum": 0.9, "weight_decay": 0.02, "trust_coefficient": 0.01}
     rng = np.random.default_rng(3)
     weight, gradient, velocity = (tf.constant(rng.normal(size=(700, 301)), tf.float32) for _ in range(3))
@@ -46,7 +46,7 @@ def digest_lars_update() -> str:
 
 
 def digest_views() -> str:
-    """Return the digest of views of 32 and 96 pixels and of their drawn parameters."""
+    """Return the digest of augmented images (views) of 32 and 96 pixels, and of their random parameters."""
     digest = hashlib.sha256()
     for height, size in ((32, 32), (150, 96)):
         images = images_of(40, height, height + 3)

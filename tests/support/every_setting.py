@@ -1,4 +1,4 @@
-"""Values for tests: for every setting, a value that differs from that of every preset."""
+"""Values for tests of the settings: for every setting, a value that no preset has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SETTINGS = {
 }
 
 
-# For every setting, a value that differs from that of every preset.
+# The name of each setting, and a value that no preset has
 OTHER = {
     "crop_area": (0.3, 0.9), "crop_aspect": (0.5, 2.0), "flip_probability": 0.25,
     "jitter_probability": 0.5, "brightness": (0.9, 1.1), "contrast": (0.1, 0.9), "saturation": (0.0, 3.0),

@@ -1,4 +1,4 @@
-"""Small untrained networks to export, and a run folder that contains them."""
+"""Small untrained networks for tests of the export, and the folder of a run that has them in its checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCALING = PixelScaling((0.5, 0.4, 0.3), (0.2, 0.25, 0.5))
 def build_networks(
     name: str = "resnet20", stem: str = "cifar", size: int = SIZE
 ) -> tuple[tf.keras.Model, tf.keras.Model]:
-    """Return an encoder and a projection head. Their BatchNorms do not have the initial values."""
+    """Return an encoder and a projection head, as after some training: BatchNorm does not have its initial values."""
     f = encoder.build_encoder(name, stem, size, seed=5)
     g = projection.build_projection_head(f.output_shape[-1], WIDTHS, seed=5, batch_norm=BATCH_NORM)
     random = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def make_network(
 
 
 def write_run(folder: Path, patch: pytest.MonkeyPatch) -> Path:
-    """Write a run folder with these networks: its checkpoint, config.json and data.json."""
+    """Write a run folder for the networks of `build_networks`: the checkpoint, config.json and data.json."""
     narrow_resnet20(patch)
     f, g = build_networks()
     config = identity.replace(

@@ -1,8 +1,8 @@
-"""Makes this process behave as on macOS, on Windows or on another processor, as far as Python code can tell.
+"""Imitates macOS, Windows or another processor in this process, as far as Python code can notice.
 
-This module first imports TensorFlow and the other packages that `lowlevel_simclr` uses. Then it removes the modules,
-functions and constants that the imitated system lacks. File operations fail where they would fail on that system. Call
-`pretend` before `lowlevel_simclr` is imported:
+The function `pretend` first imports TensorFlow and the other packages that `lowlevel_simclr` uses. Then it removes the
+modules, functions and constants that the imitated system lacks. It also makes those file operations fail that fail on
+the imitated system. Call it before `lowlevel_simclr` is imported:
 
     from tests.support.fake_platform import pretend
     pretend("win32", "AMD64")
@@ -27,8 +27,8 @@ LOADED = (
     "tensorboard.summary.writer.event_file_writer tempfile subprocess multiprocessing shutil socket tarfile zipfile "
     "urllib.request ctypes importlib.metadata"
 )
-# ONLY_LINUX: functions and constants that only Linux has. NOT_ON_WINDOWS: those that Windows lacks. The lists come from
-# typeshed, the project that describes Python's standard library for type checkers.
+# Functions and constants that only Linux has (ONLY_LINUX), and those that Windows lacks (NOT_ON_WINDOWS). The lists
+# come from typeshed, the project that describes Python's standard library for type checkers.
 ONLY_LINUX = {"os": "sched_getaffinity sched_setaffinity memfd_create", "signal": "SIGPOLL SIGPWR SIGSTKFLT"}
 NOT_ON_WINDOWS = {
     "os": "fork forkpty getuid geteuid getgid getegid setsid killpg getpgid sysconf sysconf_names mkfifo statvfs chown "
@@ -39,17 +39,17 @@ NOT_ON_WINDOWS = {
 MISSING_MODULES = ("fcntl", "resource", "termios", "pwd", "grp", "tty", "pty", "syslog")
 MEMORY = 2**33  # bytes of memory that the imitation of Windows reports
 LINUX_FOLDERS = ("/proc/", "/sys/")
-OF_OTHERS = ("/proc/self/maps", "/proc/self/fd")  # not hidden: scikit-learn and this module read these
+OF_OTHERS = ("/proc/self/maps", "/proc/self/fd")  # stay visible, because scikit-learn and this module read them
 
 
 def pretend(system: str, machine: str) -> None:
     """Make this process behave like one on another system.
 
     Args:
-        system: the value of `sys.platform` there: "linux", "darwin" or "win32".
-        machine: the value of `platform.machine()` there.
+        system: the value of `sys.platform` on that system: "linux", "darwin" or "win32".
+        machine: the value of `platform.machine()` on that system.
     """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # must be set before TensorFlow; the package is imported later
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # TensorFlow reads it when it is imported
     for name in LOADED.split():
         importlib.import_module(name)
     sys.platform = system
@@ -103,7 +103,7 @@ def _imitate_windows() -> None:
 
     def closed_only(call: Any) -> Any:
         def change(*paths: Any, **options: Any) -> Any:
-            # Files of the module tempfile are not checked: on Windows, tempfile deletes an open file in its own way.
+            # Files of the module tempfile may be open: on Windows, tempfile has another way to delete an open file.
             names = [path for path in paths if not os.path.basename(path).startswith(tempfile.gettempprefix())]
             if any(os.path.realpath(path) in list_open_files() for path in names):
                 raise PermissionError(13, "The process cannot access the file because it is being used", paths[0])
@@ -133,8 +133,8 @@ def _tell_memory(reference: Any) -> int:
 def make_msvcrt() -> types.ModuleType:
     """Return an imitation of msvcrt, Windows' module for locks, that uses Linux's locks.
 
-    On Windows, other processes cannot read a locked byte. This imitation cannot forbid that. Instead it raises if the
-    program locks a byte inside the file.
+    On Windows, other processes cannot read a locked byte. Linux's locks do not prevent that. Instead, the imitation
+    raises an error if the program locks a byte that is inside the file.
     """
     import fcntl
 
@@ -142,7 +142,7 @@ def make_msvcrt() -> types.ModuleType:
 
     def locking(handle: int, mode: int, count: int) -> None:
         if os.lseek(handle, 0, os.SEEK_CUR) < os.fstat(handle).st_size:
-            raise AssertionError("a byte inside the file is locked, so that no other process can read it")
+            raise AssertionError("a byte inside the file is locked, so on Windows no other process could read it")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,4 +1,4 @@
-"""Runs a function on the CPU, even on a machine with a GPU. Some tests check what only the CPU guarantees."""
+"""Runs a function on the CPU, even on a machine with a GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import tensorflow as tf
 def on_the_host(call: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that runs `call` on the CPU.
 
-    Ops on a GPU do not check values, and need to know the batch size when the graph is traced.
+    Tests need this if they test that an op refuses wrong values, or works with an unknown batch size. On a GPU, the ops
+    do neither.
     """
 
     @functools.wraps(call)

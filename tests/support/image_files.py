@@ -1,4 +1,4 @@
-"""Writes folders of small numbered pictures."""
+"""Writes image files with small numbered pictures, for tests of data sets."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ from lowlevel_simclr.config.settings import Config
 
 
 def draw_picture(number: int, height: int = 16, width: int = 16) -> Image.Image:
-    """Return a picture that differs for each number.
-
-    The value of its first pixel is the number, which a lossless file format keeps.
-    """
+    """Return a random picture whose first pixel has the value `number`."""
     pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
     pixels[0, 0] = number
     return Image.fromarray(pixels)
 
 
 def write_pictures(root: Path, *paths: str, **options: Any) -> Path:
-    """Write an image file to each path. The file at position n of `paths` has picture n. Return the folder."""
+    """Write an image file to each path. The first file has picture 0, the next one picture 1, ... Return the folder."""
     for number, path in enumerate(paths):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         draw_picture(number, **options).save(root / path)
@@ -37,7 +34,7 @@ def make_names(folder: str, count: int, ending: str = "png") -> list[str]:
 
 
 def make_run_folder(folder: Path) -> Path:
-    """Write config.json and two pictures, as a run has them. Return the folder."""
+    """Write the config.json and two of the pictures that a training run has in its folder. Return the folder."""
     write_pictures(folder, "plots/views.png", "plots/learning.png")
     (folder / "config.json").write_text(json.dumps(to_dict(Config())))
     return folder

@@ -1,4 +1,4 @@
-"""Small labelled data sets that every classifier can learn, and clouds of points that no classifier can separate."""
+"""Makes small data sets for tests of classifiers: images of stripes, which are easy, and clouds of points."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_striped_data_set(train: int = 60, test: int = 30, classes: int = 3, siz
 
 
 def relabel(images: dataset.DataSet, train: Any, test: Any) -> dataset.DataSet:
-    """Return the same images with other labels. `train` and `test` are one label for all images, or one for each."""
+    """Return the images with other labels. `train` and `test` have one label for all images, or a label for each."""
     return dataclasses.replace(
         images,
         train=dataset.Split(images.train.images, np.broadcast_to(train, images.train.labels.shape)),
@@ -38,9 +38,9 @@ def relabel(images: dataset.DataSet, train: Any, test: Any) -> dataset.DataSet:
 
 
 def draw_clouds(count: int, width: int = 6, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return random rows (count, width) and their labels. The rows of a class scatter around one direction.
+    """Return random points (count, width) and their labels. The points of a class are scattered around one direction.
 
-    The classes overlap, so no classifier can label all rows correctly.
+    The classes overlap, so no classifier can label all points correctly.
     """
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, count)

@@ -1,8 +1,7 @@
-"""Calls the CUDA launcher of LARS (an optimizer) on device pointers, and compares the results with NumPy's results.
+"""Runs the CUDA kernels of the optimizer LARS without TensorFlow, and compares the results with the NumPy reference.
 
-A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
-tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
-needs only NumPy.
+The kernels of an op are started by a C function, its launcher. In tests/kernels/test_cuda.py, the kernels are emulated
+on the CPU. In tests/kernels/gpu_kernels.py, they run on a GPU. This module needs only NumPy.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from tests.support.device_arrays import Buffer, Memory
 
 Arrays = list[NDArray[np.float32]]
 
-KEYS = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")  # in the launcher's order
+KEYS = ("learning_rate", "momentum", "weight_decay", "trust_coefficient")  # in the order of the launcher's arguments
 NAMES = ("weight", "gradient", "velocity", "new_weight", "new_velocity")
 PIECE = 2048  # a CUDA block processes a variable in pieces of this number of floats
 ROOM = 8  # floats added before and after an array that must not be aligned to 16 bytes
 
 
 class Case(NamedTuple):
-    """One variable to update: its shape, its values and how its arrays lie in memory."""
+    """One variable to update: its shape, its values, and the addresses of its arrays."""
 
     shape: tuple[int, ...]
     rows: str = "random"  # the kind of numbers, see the function `numbers`
     beside: str = ""  # the name of the array that must not be aligned to 16 bytes, or "all"
-    takes: str = ""  # if set: new_weight is written over this array, and new_velocity over velocity
+    takes: str = ""  # if set: the new weight overwrites the array of this name, and the new velocity the old one
     weight_decay: float = 0.02
 
 
@@ -49,10 +48,10 @@ class Variable(ctypes.Structure):
 
 
 def small_cases() -> list[Case]:
-    """Return cases for all paths of the kernels.
+    """Return cases for all paths of the kernels, small enough for the emulation.
 
-    They cover: variables of several ranks; lengths near the length of a vector and of a piece; aligned and unaligned
-    arrays; results that overwrite arguments; numbers whose squares float32 cannot hold.
+    They cover variables of several ranks, lengths near the length of a vector or of a piece, aligned and unaligned
+    arrays, results that overwrite arguments, and numbers whose squares float32 cannot hold.
     """
     ranks = [(), (0,), (1,), (3,), (4,), (5,), (PIECE + 3,), (2, 0), (1, 1), (1, 3), (2, 2), (5, 7), (3, 3, 2, 4)]
     lengths = [(1, PIECE - 1), (1, PIECE), (1, PIECE + 1), (99, 131), (5, PIECE), (3, 3 * PIECE + 7)]
@@ -83,7 +82,7 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def choices_of(case: Case) -> dict[str, float]:
-    """Return the scalar arguments (learning rate and so on), rounded to float32."""
+    """Return the scalar arguments (the learning rate and the others in KEYS), rounded to float32."""
     return {key: float(np.float32(number)) for key, number in zip(KEYS, (0.05, 0.9, case.weight_decay, 0.01))}
 
 
@@ -140,7 +139,7 @@ def place(memory: Memory, case: Case, given: Arrays) -> dict[str, Floats]:
 
 
 def results(case: Case, given: Arrays, held: dict[str, Floats]) -> Arrays:
-    """Return the next weight and velocity.
+    """Return the new weight and velocity.
 
     Raises:
         AssertionError: if the launcher changed an argument whose memory it may not use for a result.
@@ -152,7 +151,7 @@ def results(case: Case, given: Arrays, held: dict[str, Floats]) -> Arrays:
 
 
 def run(library: ctypes.CDLL, memory: Memory, case: Case, given: Arrays) -> Arrays:
-    """Return the next weight and velocity. Before the call, the arrays for results and sums are full of NaN."""
+    """Run a case, and return the new weight and velocity. Before, the arrays for results and sums are full of NaN."""
     held = place(memory, case, given)
     scalars = Buffer(memory, np.array(list(choices_of(case).values()), np.float32))
     count, adapts = given[0].size, len(case.shape) > 1
@@ -190,18 +189,21 @@ def check_all(library: ctypes.CDLL, memory: Memory, cases: list[Case]) -> None:
 
 
 def together() -> list[Case]:
-    """Return the variables of one call. They need several launches, some are empty, and all alignments occur."""
+    """Return variables to update in one call. They need several launches. Some are empty, and all alignments occur."""
     cases = [case for case in small_cases() if case.weight_decay == Case(()).weight_decay]
     return [*cases, *cases[::-1]]
 
 
 def sizes(case: Case, given: Arrays) -> Arrays:
-    """Return the sum of the magnitudes of the terms of each element of w' and v', plus the smallest normal float.
+    """Return the unit of errors for each element of the new weight w' and the new velocity v'.
 
-    In this unit, `verification.bound` allows an error of 16 roundings of eps / 2. That is enough. v' is m v + scale u,
-    where u is the gradient plus weight decay, and scale is the learning rate times the trust ratio. Its roundings are:
-    product and sum of u (2), scale (1), scale u (1), m v (1), their sum (1). The trust ratio comes from two norms, and
-    the roundings of u in these norms add at most 2. w' has one rounding more. The sum is 9.
+    w' and v' are sums. The unit is the sum of the absolute values of the terms, plus the smallest normal float. In this
+    unit, `verification.bound` allows an error of 16 roundings of eps / 2. w' needs at most 9 of them:
+
+    - v' is m v + scale u, where u is the gradient plus weight decay, and scale is the learning rate times the trust
+      ratio. Its roundings are: product and sum in u (2), scale (1), scale u (1), m v (1), and the sum of both (1).
+    - The trust ratio is computed from two norms. The roundings of u in these norms add at most 2.
+    - w' has one rounding more than v'.
     """
     w, g, v = (np.abs(np.asarray(each, np.float64)) for each in given)
     rate, momentum, decay, coefficient = choices_of(case).values()
@@ -214,9 +216,9 @@ def sizes(case: Case, given: Arrays) -> Arrays:
 
 
 def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Arrays:
-    """Run a case twice, and once with aligned arrays in separate memory. All must give the same bits.
+    """Run a case twice, and a third time with aligned arrays and separate memory for the results.
 
-    Then compare with the reference.
+    All three must give the same bits. The results must agree with the reference.
     """
     given = numbers(case)
     found = run(library, memory, case, given)

@@ -1,4 +1,4 @@
-"""Imitates a GPU with little memory, into which only small micro-batches (parts of a batch) fit."""
+"""Imitates a GPU with little memory, into which only small parts of a batch (micro-batches) fit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ON_HOST = identity.replace(AUTO, xla="off", data_on="host")
 
 
 def limit_memory(largest: int, tried: list[Plan]) -> Callable[[Plan, dataset.DataSet], bool]:
-    """Return a replacement for `trial.fits_memory`: micro-batches of up to `largest` images fit.
+    """Return a replacement for `trial.fits_memory`, which says whether the settings of a run fit into the memory.
 
     Args:
-        largest: the number of images of the largest micro-batch that fits.
-        tried: a list to which each call appends its plan.
+        largest: the number of images in the largest micro-batch that fits.
+        tried: a list to which each call adds the settings (plan) that it was asked about.
     """
 
     def fits(chosen: Plan, images: dataset.DataSet) -> bool:
@@ -33,16 +33,16 @@ def limit_memory(largest: int, tried: list[Plan]) -> Callable[[Plan, dataset.Dat
 
 
 def make_team(count: int) -> workers.Team:
-    """Return a team (the list of all replicas of a run) of `count` replicas in one process."""
+    """Return the object that lists all devices (replicas) of a run, for `count` replicas in one process."""
     return workers.Team(workers.Workers(), tuple(Replica(rank, count) for rank in range(count)))
 
 
 def resolve_config(config: settings.Config, largest: int = 100, replicas: int = 1, **changed: Any) -> settings.Config:
-    """Return the configuration with --micro-batch auto replaced by a number, on a GPU where `largest` images fit."""
+    """Return the configuration with a number in place of --micro-batch auto. `largest` images fit into the GPU."""
     given = {"fits": limit_memory(largest, []), "tell": lambda said: None, **changed}
     return plan.resolve(config, make_team(replicas), catalog.load_dataset("shapes"), **given)[0]
 
 
 def pretend_gpu(patch: pytest.MonkeyPatch) -> None:
-    """Make the plan behave as on a machine with a GPU."""
+    """Make the package choose settings as on a machine with a GPU."""
     patch.setattr(plan, "has_gpu", lambda: True)

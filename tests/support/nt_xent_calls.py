@@ -1,4 +1,4 @@
-"""Calls the native NT-Xent (the loss) on random rows. Tests also use this in separate processes."""
+"""Calls the C++ op for SimCLR's loss (NT-Xent) on random rows, also for tests that start a separate process."""
 
 from __future__ import annotations
 

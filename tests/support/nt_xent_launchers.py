@@ -1,10 +1,12 @@
-"""Calls the CUDA launchers of NT-Xent (the loss) on device pointers, and compares the results with NumPy's.
+"""Runs the CUDA kernels of SimCLR's loss (NT-Xent) without TensorFlow, and compares the results with NumPy's.
 
-A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
-tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
-needs only NumPy. z has 2N rows of d numbers, and dz is its gradient. tau is the temperature. u is a row divided by its
-length. A tile is the part of the matrix of similarities that a block of threads computes at a time. Long rows
-are processed in several parts, the panels.
+The kernels of an op are started by C functions, its launchers. In tests/kernels/test_cuda.py, the kernels are emulated
+on the CPU. In tests/kernels/gpu_kernels.py, they run on a GPU. This module needs only NumPy.
+
+Words and symbols: z has 2N rows of d numbers, one for each of the two views of N images, and dz is its gradient. tau is
+the temperature. The positive of a row is the other view of its image; its candidates are all other rows. top1 says
+whether the positive is the most similar candidate. A tile is the part of the matrix of similarities that a block of
+threads computes at a time. A long row is processed in several parts, the panels.
 """
 
 from __future__ import annotations
@@ -41,11 +43,11 @@ class Case(NamedTuple):
     temperature: float = 0.1
     rows: str = "random"  # the kind of rows: random, duplicates, zeros, huge, tiny or spread
     loss_scale: float = 1.0
-    own: tuple[int, int] | None = None  # (first_pair, pairs) of one replica of several; None: all pairs
+    own: tuple[int, int] | None = None  # (first_pair, pairs) of one of several devices (replicas); None: all pairs
 
 
 class Results(NamedTuple):
-    """The results of both launchers, forward and backward."""
+    """The results of the forward launcher and of the backward launcher."""
 
     loss: NDArray[Any]
     normaliser: NDArray[Any]
@@ -62,8 +64,8 @@ def small_cases() -> list[Case]:
     cases += [Case(75, 131, "bfloat16", 0.01), Case(75, 20, "float32", 0.01, own=(20, 30))]
     cases += [Case(1, 1), Case(1, 33, "bfloat16"), Case(2, 3, "float16"), Case(3, 1, "float64")]
     cases += [Case(33, 131, dtype) for dtype in ("float32", "bfloat16", "float64")]  # rows of several panels
-    # Several panels, and a temperature at which one column has all the weight. There the stock formula is exact, so the
-    # bound is small. The case fails if the backward pass sums a dot product in another order than the forward pass.
+    # Several panels, and a temperature at which one candidate has all the weight. Then the usual formula is exact, so
+    # the bound is small. The case fails if the backward pass sums a dot product in another order than the forward pass.
     cases += [Case(33, 300, dtype, 0.01) for dtype in ("float32", "bfloat16", "float64")]
     cases += [Case(33, 24, dtype, 0.05, rows) for rows in ("duplicates", "zeros") for dtype in ("float32", "bfloat16")]
     cases += [Case(20, 24, dtype, 0.05, rows) for rows in ("huge", "tiny") for dtype in ("float32", "bfloat16")]
@@ -95,7 +97,7 @@ def projections(case: Case) -> NDArray[Any]:
         z[random.choice(len(z), len(z) // 3, replace=False)] = 0
     if case.rows in ("huge", "tiny"):
         z *= 10.0 ** (random.uniform(0, 30, (len(z), 1)) * (1 if case.rows == "huge" else -1))
-    if case.rows == "spread":  # the numbers of one row have sizes that float16 cannot hold together
+    if case.rows == "spread":  # a row has numbers so large and so small that float16 cannot hold all of them
         z *= 10.0 ** random.uniform(-14, 0, z.shape)
     return to_bfloat16(z) if case.dtype == "bfloat16" else z.astype(case.dtype)
 
@@ -105,7 +107,7 @@ def widened(z: NDArray[Any], dtype: str) -> NDArray[np.float64]:
 
 
 def cotangent(case: Case) -> NDArray[np.float64]:
-    """Return the weights of all losses (2N,), of both signs and exact in float32."""
+    """Return the weights of the losses (2N,) in the sum whose gradient is computed. float32 can hold them exactly."""
     return case.loss_scale * (np.arange(2 * case.pairs) * 7 % 16 - 7.5) / 8
 
 
@@ -122,9 +124,9 @@ def declared(library: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Results:
-    """Run the forward and the backward pass.
+    """Run the forward and the backward pass, with guard bytes around every array.
 
-    Every array has guard bytes. Before the call, workspace and results are full of NaN.
+    Before each call, the workspace and the arrays for results are full of NaN.
     """
     total, (first, own) = 2 * case.pairs, case.own or (0, case.pairs)
     sums = np.dtype("float64" if case.dtype == "float64" else "float32")
@@ -141,7 +143,7 @@ def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Re
         memory.stream, *shape, z_buffer.pointer, tau.pointer, first_pointer, *outputs
     )
     assert why is None, why
-    whole = case._replace(own=None)  # in training, replicas send one another these normalisers
+    whole = case._replace(own=None)  # in training, each replica gets the normalisers of the others
     everywhere = normaliser if case.own is None else Buffer(memory, run(library, memory, whole, z).normaliser)
     weights, dz = Buffer(memory, cotangent(case).astype(sums)), Buffer(memory, 2 * own * case.dim * SIZES[case.dtype])
     slope, again = Buffer(memory, 8), Buffer(memory, workspace_bytes)
@@ -164,7 +166,7 @@ def run(library: ctypes.CDLL, memory: Memory, case: Case, z: NDArray[Any]) -> Re
 
 
 def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], Any]:
-    """Return losses (2N,), dz (2N, d) and the gradient to tau (), by the plain formula in the precision of z."""
+    """Compute losses (2N,), dz (2N, d) and the gradient to tau () by the usual formula, in the precision of z."""
     z, tau = z.astype(z.dtype), z.dtype.type(tau)
     largest = np.max(np.abs(z), axis=1, keepdims=True)
     unit = z / np.where(largest == 0, 1, largest)
@@ -188,10 +190,10 @@ def stock(z: NDArray[Any], tau: float, c: NDArray[Any]) -> tuple[NDArray[Any], N
 
 
 def truth_of(case: Case, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], np.float64]:
-    """Return the correct losses (2N,), dz (2N, d) and gradient to tau ().
+    """Return the right losses (2N,), dz (2N, d) and gradient to tau ().
 
-    They come from the reference. But in float64, the reference has rounding errors as large as those of the launcher.
-    So for float64 they come from the plain formula in long double, and the reference is only compared with them.
+    The reference computes them in float64. For a launcher that computes in float64 too, this is not precise enough. So
+    for float64 they are computed by the usual formula in long double, and the reference is only compared with them.
     """
     c, tau = cotangent(case), case.temperature
     found = (reference.nt_xent(z, tau), reference.nt_xent_gradient(z, tau, c))
@@ -228,19 +230,19 @@ def check_against_reference(case: Case, z: NDArray[Any], found: Results) -> None
 
 
 def check_top1(z: NDArray[np.float64], own: NDArray[np.intp], found: NDArray[np.bool_], dtype: str) -> None:
-    """Assert that top1 (whether the positive is the most similar) is right, except for rows that rounding may decide.
+    """Assert that top1 is right, except for rows in which a rounding error may change it.
 
-    If the positive and another candidate are equal rows, top1 must be false.
+    If a row's positive and another candidate are equal, top1 must be false.
     """
     rows, partner = np.arange(len(z)), reference.find_positive(len(z))
     decided = find_decided_rows(z, find_accumulation_type(dtype))[own]
     assert np.array_equal(found[decided], (compute_margins(z) > 0)[own][decided])
     tied = np.array([any(np.array_equal(z[p], z[k]) for k in rows if k not in (i, p)) for i, p in zip(rows, partner)])
-    assert not np.any(found[tied[own]]), "a tie is a miss"
+    assert not np.any(found[tied[own]]), "top1 is true although another candidate equals the positive"
 
 
 def check_case(library: ctypes.CDLL, memory: Memory, case: Case) -> Results:
-    """Run a case twice: the bits must be equal. Then compare with the reference."""
+    """Run a case twice. Both must give the same bits, and these must agree with the reference."""
     z = projections(case)
     found, again = run(library, memory, case, z), run(library, memory, case, z)
     for name, first, second in zip(Results._fields, found, again):

@@ -1,4 +1,4 @@
-"""Makes files that a program must not read without a check: it would wait for ever, or fill its memory."""
+"""Makes files that a program must not read, because it would wait for ever or fill its memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPARSE = 200 * 2**30  # size in bytes of a sparse file (a file with holes), whic
 def make_odd_files(folder: Path, ending: str) -> dict[str, str]:
     """Make a FIFO, links to endless devices and a sparse file.
 
-    Return a dict from each name to the message that the program must print for it.
+    Return a dict from the name of each file to the message that a program must print about it.
     """
     os.mkfifo(folder / f"fifo{ending}")
     (folder / f"random{ending}").symlink_to("/dev/urandom")

@@ -1,4 +1,4 @@
-"""The ways to call a native op: eagerly, in a graph, and through XLA if that works."""
+"""The ways to call a C++ op in a test: eagerly, in a graph, and through XLA if this TensorFlow's XLA can call it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests need to open a run folder: a configuration, a function that compares configurations, rows of metrics."""
+"""Helpers for tests that open the folder of a training run: settings, a comparison of settings, rows of metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def compare_temperature(temperature: float = 0.2):
 
     def difference(stored: dict) -> list[str]:
         if "loss" not in stored:
-            raise ValueError("there is no section 'loss'")
+            raise ValueError("the section 'loss' is missing")
         before = stored["loss"]["temperature"]
         return [] if before == temperature else [f"temperature: {before} -> {temperature}"]
 

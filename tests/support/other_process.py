@@ -1,4 +1,4 @@
-"""Runs a program in a separate process, for settings that a process reads only once, at its start."""
+"""Runs Python code in a separate process, for tests of settings that a process reads only once, when it starts."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def output_of(program: str, **environment: str) -> str:
-    """Return what a program writes to standard output.
+    """Run a program, and return what it writes to standard output.
 
-    The program runs in the root folder of this repository, so it can import the tests.
+    The program runs in the root folder of this repository, so that it can import the tests.
 
     Args:
         program: Python code.

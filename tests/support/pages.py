@@ -1,7 +1,7 @@
-"""The README and the pages of the site: their blocks, commands and links.
+"""Finds the code blocks, commands and links in the README and on the other pages of the documentation.
 
-A block that cannot run in the tests has an HTML comment before it. The comment is not visible on the page. Example:
-<!-- not run: needs a GPU -->.
+If a block cannot run in the tests, an HTML comment before it says why, for example <!-- not run: needs a GPU -->. Such
+a comment is not visible on the page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Block(NamedTuple):
 
     Attributes:
         language: `sh`, `python`, `text` and so on.
-        reason: why the block does not run in the tests. Empty if it runs.
+        reason: why the block does not run in the tests, or an empty text if it runs.
     """
 
     page: Path
@@ -44,18 +44,18 @@ class Program(NamedTuple):
 
 
 def list_blocks(page: Path) -> list[Block]:
-    """Return the fenced blocks of a page, in their order."""
+    """Return the blocks of a page that are between lines of ```, in their order."""
     found = MARKED_FENCE.findall(page.read_text(encoding="utf-8"))
     return [Block(page, language, text, reason) for reason, language, text in found]
 
 
 def list_all_blocks() -> list[Block]:
-    """Return the fenced blocks of all pages, in their order."""
+    """Return the blocks of all pages, in their order."""
     return [block for page in PAGES for block in list_blocks(page)]
 
 
 def list_commands(block: Block) -> list[str]:
-    """Return the commands of an `sh` block without comments. A command whose line ends with a backslash is joined."""
+    """Return the commands of an `sh` block, without comments. Lines after a backslash are joined into one command."""
     text = re.sub(r" *\\\n *", " ", block.text)
     lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
@@ -68,25 +68,25 @@ def list_distinct_commands(blocks: Iterable[Block]) -> list[str]:
 
 
 def parse_program(command: str) -> Program | None:
-    """Return the program of this package that the command starts, with its flags, or None for any other command."""
+    """Return the program that the command starts, with its flags, or None if it is not a program of this package."""
     found = PROGRAM.fullmatch(command)
     return Program(found[1], shlex.split(found[2])) if found else None
 
 
 def list_indented_code(page: Path) -> list[str]:
-    """Return the code blocks of a page that are indented instead of fenced. No test would run them."""
+    """Return the code blocks of a page that are only indented, without lines of ```. No test would run them."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     return re.findall(r"^\n((?: {4}.*\n)+)", prose, re.MULTILINE)
 
 
 def list_commands_in_text(page: Path) -> list[str]:
-    """Return the commands in backticks in the text. `python -m` is added where a bench lacks it."""
+    """Return the commands in backticks in the text. If a benchmark is named without `python -m`, this is added."""
     prose = FENCE.sub("", page.read_text(encoding="utf-8"))
     found = re.findall(r"`((?:python -m |make |lowlevel-simclr |bench\.[a-z])[^`]+)`", prose)
     return [" ".join(each.split()).replace("bench.", "python -m bench.", each.startswith("bench.")) for each in found]
 
 
 def list_links(page: Path) -> list[str]:
-    """Return the targets of links and images on a page. Left out are other sites and anchors in the page itself."""
+    """Return the targets of links and images on a page, without other websites and headings of the page itself."""
     found = LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
     return [link for link in found if not link.startswith(("http", "#"))]

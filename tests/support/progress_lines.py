@@ -1,4 +1,4 @@
-"""Prints a progress line at every update of a progress bar, so that a test need not wait for one."""
+"""Makes a progress bar print a line at every update, so that a test need not wait for a line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lowlevel_simclr.runtime import progress_bar
 def print_every_line(patch: pytest.MonkeyPatch) -> None:
     """Print a progress line at every update, even if the work is short."""
     patch.setattr(progress_bar, "LINE_EVERY", 0.0)
-    # tqdm checks only at some updates whether a new line is due. The replacement prints at each one.
+    # In only some updates, tqdm checks whether it is time for a new line. The replacement prints in each update.
     patch.setattr(progress_bar.ProgressLines, "update", _update_and_show)
 
 

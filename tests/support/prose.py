@@ -1,7 +1,7 @@
-"""Finds phrases that readers have to read twice. Run it with python -m tests.support.prose.
+"""Finds phrases in the text of this project that are hard to read: python -m tests.support.prose.
 
-The exit code is 1 if it finds any. Earlier comments, messages and pages of this project were full of such phrases.
-`make lint` runs this program.
+The list of phrases is in this file. Earlier comments, messages and pages of this project were full of them. The exit
+code is 1 if one is found. `make lint` runs this program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Phrase(NamedTuple):
     """A phrase to avoid.
 
     Attributes:
-        pattern: a regular expression. It is searched in text in which every line break is replaced by a space.
+        pattern: a regular expression. The program searches for it in the text, with spaces in place of line breaks.
         advice: what to write instead.
         before: a sentence that has the phrase.
         after: the same sentence in plain words.
@@ -92,7 +92,7 @@ PHRASES = (
 
 
 def flatten(text: str) -> tuple[str, list[int]]:
-    """Return a text with a space in place of each line break and comment mark, and the position of each line in it."""
+    """Return the text with a space in place of each line break and comment mark, and where each line begins in it."""
     lines = [line.strip().lstrip("#/ ") for line in text.splitlines()]
     begins = [0]
     for line in lines:

@@ -1,4 +1,4 @@
-"""Writes small data sets of numbered pictures: TFRecord files, Parquet files, folders of TensorFlow Datasets."""
+"""Writes small data sets of numbered pictures for tests: TFRecord files, Parquet files, and TensorFlow Datasets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CODES = {bytes: "bytes_list", int: "int64_list", float: "float_list"}
 
 
 def encode_picture(number: int, side: int = 16) -> bytes:
-    """Return a PNG file. The value of the first pixel of its picture is the number."""
+    """Return the content of a PNG file with a random picture whose first pixel has the value `number`."""
     file = io.BytesIO()
     draw_picture(number, side, side).save(file, "PNG")
     return file.getvalue()

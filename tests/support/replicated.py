@@ -1,10 +1,10 @@
-"""A program that trains a narrow ResNet for a few steps on R replicas (devices that train together).
+"""A program for tests that trains a narrow ResNet for a few steps on several devices that train together (replicas).
 
     python -m tests.support.replicated CASES.json OUT
 
-CASES.json is a list of `Case`s as JSON objects. For each case, each worker (process) writes OUT/NAME-WORKER.npz. The
-file contains the losses, the gradients of the first step, and the weights and moving statistics after the last step,
-all from the worker's first replica. The entry "alike" says whether all replicas of the worker ended with the same bits.
+CASES.json is a list of `Case`s as JSON objects. For each case, each process (worker) writes OUT/NAME-WORKER.npz. The
+file has the losses, the gradients of the first step, and the weights and moving statistics after the last step, all
+from the worker's first replica. The entry "alike" says whether all replicas of the worker ended with the same bits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NARROW = encoder.Basic((1, 1), 8, projects=True)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One run: how many replicas this process has, how many micro-batches each has, and which bug of `BUGS` it has."""
+    """One training: the number of replicas in this process, their number of micro-batches, and a bug from `BUGS`."""
 
     name: str
     replicas: int = 1
@@ -52,11 +52,11 @@ class Case:
     steps: int = 5
     batch_norm: str = "sync"
     bug: str = ""
-    compiled: bool = True  # False: run eagerly. For a few steps, tracing would take longer than it saves.
+    compiled: bool = True  # False: run eagerly, which takes less time for a few steps
 
 
 class Recording(optimizers.Lars):
-    """A LARS optimizer that keeps the gradients it receives."""
+    """The optimizer LARS. It also keeps the gradients that it received last."""
 
     def __init__(self, trained: Any) -> None:
         super().__init__(trained, weight_decay=1e-4, momentum=0.9, trust_coefficient=0.01)
@@ -76,9 +76,8 @@ def make_implementation(name: str) -> Implementation:
 def make_table_of_views(dtype: str) -> np.ndarray:
     """Return the two views of every image, (images, 2, S, S, 3), made once for all replicas.
 
-    If each replica made the views of its own images, these would equal the views made on one device only up to the
-    rounding of float32. BatchNorm would amplify the differences, and they would hide the errors that the tests look
-    for.
+    If each replica made the views of its own images, they would differ from the views of a single device by rounding
+    errors of float32. BatchNorm would amplify these, and they would hide the errors that the tests look for.
     """
     images = np.random.default_rng(0).integers(0, 256, (IMAGES, SIZE, SIZE, 3), dtype=np.uint8)
     index = tf.range(IMAGES, dtype=tf.int64)
@@ -96,7 +95,7 @@ def make_table_of_views(dtype: str) -> np.ndarray:
 
 
 def build_learner(precision: str) -> Learner:
-    """Return a narrow ResNet with a projection head. Its optimizer, a LARS, keeps the last gradients it received."""
+    """Return a narrow ResNet, a projection head and an optimizer (`Recording`)."""
     set_precision(precision)
     encoder.BASIC["narrow"] = NARROW
     f = encoder._build_basic("narrow", "cifar", (SIZE, SIZE, 3), seed=0)
@@ -105,15 +104,12 @@ def build_learner(precision: str) -> Learner:
 
 
 def compute_rate(done: tf.Tensor) -> tf.Tensor:
-    """Return the learning rate.
-
-    The rate changes during the five steps. If a replica counts its steps wrongly, its results therefore differ.
-    """
+    """Return the learning rate after `done` steps. It changes in each step, so a wrong number of steps shows."""
     return compute_learning_rate(done, 0.5, 2, 6)
 
 
 def compile_step(case: Case, replica: Replica, learner: Learner, table: np.ndarray) -> Any:
-    """Return a function (index, images) -> metrics that trains one step on the replica's own rows of the batch."""
+    """Return a function (index, images) -> metrics that trains one step on this replica's images of the batch."""
     held = tf.constant(table)
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -165,7 +161,10 @@ def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
 
 
 def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
-    """Let no gradient flow through the gather: the cotangents (gradients to losses) of other replicas become 0."""
+    """Plant a bug: the gradients do not contain the losses of other replicas.
+
+    Their cotangents, which each replica gathers from all replicas, are set to 0.
+    """
     original = Replica.gather
 
     def gather(self: Any, x: tf.Tensor, what: str = "gather") -> tf.Tensor:
@@ -179,7 +178,7 @@ def _no_gradient_through_the_gather(local: Any, learners: Any) -> None:
 
 
 def _no_terms_of_the_others(local: Any, learners: Any) -> None:
-    """Let the gradient of own rows ignore the losses of other replicas, in which these rows are candidates."""
+    """Plant a bug: a replica's rows get no gradient from the losses of other replicas, although they occur in them."""
     original = loss.make_nt_xent_and_top1
 
     def losses(replica: Any, chosen: Any, temperature: float) -> Any:
@@ -231,7 +230,7 @@ BUGS = {
 
 
 def main(cases: str, out: str) -> None:
-    """Run the cases one after another. Plant the bug of a case before it, and remove the bug after it."""
+    """Run the cases one after another. Plant the bug of a case before it runs, and remove the bug afterwards."""
     find_local_devices(f"cpu:{VIRTUAL}")
     workers = join_workers()
     kept = (Replica.gather, Replica.add_up_each, loss.order_canonically, loss.make_nt_xent_and_top1)

@@ -1,4 +1,4 @@
-"""A small encoder f, which computes the representation h of images within milliseconds."""
+"""A small encoder for tests, which computes its output h for images within milliseconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 def build_small_encoder(size: int = 8, seed: int = 0) -> tf.keras.Model:
     """Return an encoder (B, size, size, 3) -> (B, 5): one convolution and a BatchNorm.
 
-    The BatchNorm does not have the initial values.
+    BatchNorm does not have its initial values, as after some training.
     """
     tf.keras.utils.set_random_seed(seed)
     image = tf.keras.Input((size, size, 3))

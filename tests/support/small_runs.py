@@ -1,4 +1,4 @@
-"""Shrinks runs so that they take seconds: sixty drawn images, and an encoder with one narrow block in each stage."""
+"""Makes a training take only seconds in a test: with sixty drawn images, and with a narrow encoder of few layers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def narrow_resnet20(patch: pytest.MonkeyPatch) -> None:
 
 
 def read_state(out: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a run's last checkpoint, as a dict from their names."""
+    """Return the arrays of a run's last checkpoint, by their names."""
     saved = checkpoint.load_latest(out / "checkpoints")
     assert saved is not None
     return saved.arrays
 
 
 def assert_same_state(one: Path, other: Path) -> None:
-    """Check that the last checkpoints of two runs have the same bits."""
+    """Assert that the last checkpoints of two runs have the same bits."""
     first, second = read_state(one), read_state(other)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name].tobytes() != second[name].tobytes()] == []

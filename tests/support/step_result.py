@@ -1,4 +1,4 @@
-"""A made-up result of the program bench_step, for tests of the programs that show and compare its results."""
+"""A made-up result of the benchmark bench_step, for tests of the programs that show or compare such results."""
 
 from __future__ import annotations
 

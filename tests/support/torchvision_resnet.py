@@ -1,4 +1,4 @@
-"""torchvision's ResNets, written in PyTorch for tests without torchvision. Modules and their names are the same."""
+"""torchvision's ResNets, written again in PyTorch, for tests without torchvision. Modules have torchvision's names."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class ResNet(nn.Module):
 
 
 def build_trained(blocks: tuple[int, ...], bottleneck: bool, cifar_stem: bool = False) -> ResNet:
-    """Return a network in inference mode. Its BatchNorms do not have the initial values."""
+    """Return a network in inference mode, as after training: BatchNorm does not have its initial values."""
     torch.manual_seed(0)
     model = ResNet(blocks, bottleneck, cifar_stem)
     with torch.no_grad():
         for value in [*model.parameters(), *model.buffers()]:
             if value.dim() == 1 and value.is_floating_point():
                 value += torch.rand_like(value) * 0.1
-        model.bn1.running_var[:9] = 1e-6  # where the variance is this small, a wrong epsilon of BatchNorm shows
+        model.bn1.running_var[:9] = 1e-6  # with so small a variance, a wrong epsilon of BatchNorm is noticed
         model.bn1.weight[:9] = 0.01
     return model.eval()

@@ -1,4 +1,4 @@
-"""Starts workers (processes that train one run together) on this machine as a user would, and reads their results."""
+"""Starts several processes that train one network together (workers), as a user would, and reads their results."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def start_worker(
     Args:
         out: the run folder.
         environment: variables to set or replace in the environment of this process.
-        flags: flags of the command.
-        prefix: words to put before the command line, such as "ip netns exec NAME".
+        flags: flags of the training command.
+        prefix: words to put before the training command, such as "ip netns exec NAME".
         program: Python code that the worker runs before it trains.
     """
     return subprocess.Popen(
@@ -67,7 +67,7 @@ def start_workers(
 
 
 def wait_for_steps(out: Path, processes: Sequence[subprocess.Popen[str]], count: int) -> None:
-    """Wait until a run has recorded `count` steps. If a worker ends earlier, kill all workers and raise."""
+    """Wait until a run has recorded `count` steps. If a worker ends earlier, kill all workers and raise an error."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and all(process.poll() is None for process in processes):
         rows = out / "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""A bound on the error of a view that was computed in float32."""
+"""The largest error that rounding can make in an augmented image (view) that is computed in float32."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from lowlevel_simclr.contract.view_params import ViewParams
 
 ULP = 2.0**-23  # spacing of float32 in [1, 2)
 
-# A float32 view is made in ten stages: two matrix products of the crop, four colour operations, grey, two products of
-# the blur, scaling. Each stage makes about six roundings of at most half an ulp (the spacing of float32), of numbers
-# near 1. The rounding errors partly cancel, so two ulps are enough for a stage. A stage also multiplies the error of
-# its input by a factor, its amplification. Let f be the factor of a colour operation. Brightness multiplies an error by
-# f. Contrast multiplies the error of a pixel by f, and that of the mean by |1 - f|. Saturation multiplies the error of
-# a pixel by f, and that of V (the largest channel) by |1 - f|. If V and m (the smallest channel) have errors, a turn of
-# the hue moves the middle channel by up to twice as much. Pixels that are not clipped grow by the same factors, and so
-# do their ulps.
+# A view is made in ten stages: two matrix products of the crop, four colour operations, grey, two products of the blur,
+# and scaling. Each stage makes about six rounding errors of at most half an ulp (1 ulp is the spacing of float32 at 1).
+# They partly cancel, so two ulps are enough for a stage.
+#
+# A stage also multiplies the error of its input by a factor, its amplification. Let f be the factor of a colour
+# operation. Brightness multiplies an error by f. Contrast multiplies the error of a pixel by f, and the error of the
+# mean by |1 - f|. Saturation multiplies the error of a pixel by f, and the error of V (the largest channel) by |1 - f|.
+# A change of the hue computes the middle channel from V and m (the smallest channel), and can double their errors.
+# Without clipping, pixels grow by the same factors, and the spacing of float32 grows with them.
 STAGES = 10
 
 
@@ -35,4 +36,4 @@ def assert_stock_is_close(actual: Any, expected: np.ndarray, params: ViewParams,
     assert actual.shape == expected.shape
     allowed = 2 * STAGES * ULP * amplification(params)[:, None, None, None] / std
     error = np.abs(np.asarray(actual, np.float64) - expected)
-    assert np.all(error <= allowed), f"{np.max(error / allowed):.3g} times what is allowed"
+    assert np.all(error <= allowed), f"an error is {np.max(error / allowed):.3g} times as large as allowed"

@@ -1,4 +1,7 @@
-"""Images and parameters of views. They cover all cases of HSV, all orders of operations and all kinds of crop box."""
+"""Images and parameters for tests of image augmentation.
+
+They cover all cases of the conversion to HSV, all orders of the colour operations, and all kinds of crop box.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +46,15 @@ def params_of(rows: int, **given: Any) -> ViewParams:
 
 
 def images_of(count: int, height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
-    """Return noise with flat areas, and with grey, black, white and pure colours, so that every case of HSV occurs."""
+    """Return images of noise, with areas of one colour, and with grey, black, white and pure colours.
+
+    So every case of the conversion to HSV occurs.
+    """
     random = np.random.default_rng([seed, height, width])
     images = random.integers(0, 256, (count, height, width, channels))
     kind = random.integers(0, 6, (count, height, width, 1))
     images = np.where(kind == 0, images[..., :1], images)  # grey
-    images = np.where(kind == 1, np.where(images < 128, 0, 255), images)  # the corners of the colour cube
+    images = np.where(kind == 1, np.where(images < 128, 0, 255), images)  # black, white and pure colours
     images = np.where(kind == 2, np.minimum(images, 3), images)  # nearly black
     return images.astype(np.uint8)
 
@@ -66,7 +72,7 @@ def boxes_in(random: np.random.Generator, rows: int, height: int, width: int) ->
 
 @st.composite
 def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
-    """Draw an image, a box inside it, and a size of the view. This is a strategy of the library hypothesis."""
+    """Draw an image, a box inside it, and the size of a view (for the library hypothesis)."""
     height, width = draw(st.integers(1, 40)), draw(st.integers(1, 40))
     h, w = draw(st.integers(1, height)), draw(st.integers(1, width))
     box = (draw(st.integers(0, height - h)), draw(st.integers(0, width - w)), h, w)
@@ -75,7 +81,7 @@ def cropped(draw: Any) -> tuple[np.ndarray, tuple[int, ...], int]:
 
 @st.composite
 def any_views(draw: Any) -> tuple[np.ndarray, ViewParams, int]:
-    """Draw two images, the parameters of their four views, and a size. This is a strategy of the library hypothesis."""
+    """Draw two images, the parameters of their four views, and the size of a view (for the library hypothesis)."""
     height, width, size = (draw(st.integers(1, 40)) for _ in range(3))
     seed = draw(st.integers(0, 999))
     params = params_of(
@@ -92,7 +98,7 @@ def any_views(draw: Any) -> tuple[np.ndarray, ViewParams, int]:
 
 
 def all_orders(height: int, width: int, seed: int = 0) -> ViewParams:
-    """Return parameters of 48 views: each order of the operations twice, boxes of every kind, random flags."""
+    """Return parameters of 48 views: each order of the colour operations twice, boxes of every kind, random flags."""
     random = np.random.default_rng(seed)
     rows = 48
     boxes = boxes_in(random, rows, height, width)

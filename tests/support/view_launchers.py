@@ -1,8 +1,8 @@
-"""Calls the CUDA launchers of the views on device pointers, and compares the results with NumPy's results.
+"""Runs the CUDA kernels of image augmentation without TensorFlow, and compares the results with the NumPy reference.
 
-A launcher is the C function that starts the CUDA kernels of an op. Two programs use this module:
-tests/kernels/test_cuda.py, where the kernels are emulated on the CPU, and gpu_kernels.py, where they run on a GPU. It
-needs only NumPy.
+An augmented image is called a view. The kernels of an op are started by a C function, its launcher. In
+tests/kernels/test_cuda.py, the kernels are emulated on the CPU. In tests/kernels/gpu_kernels.py, they run on a GPU.
+This module needs only NumPy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FULL_JITTER = ViewRecipe(jitter_probability=1.0, grey_probability=0.3, blur_prob
 
 
 class Case(NamedTuple):
-    """One problem: the images, the size of the views, and their parameters."""
+    """One test problem: the images, the size of the views, and the kind of parameters."""
 
     count: int
     height: int
@@ -39,14 +39,14 @@ class Case(NamedTuple):
     dtype: str = "float32"
     scaled: bool = False
     unaligned: bool = False  # whether the address of the views is not a multiple of 16 bytes
-    odd: bool = False  # whether the parameters are ones that no recipe (settings of the views) can draw
+    odd: bool = False  # whether the parameters are such as the settings of a training (recipe) can never give
 
 
 def small_cases() -> list[Case]:
-    """Return cases for all paths of the kernels.
+    """Return cases for all paths of the kernels, small enough for the emulation.
 
-    They cover views that are larger and smaller than the crop, sizes that are not a multiple of a vector's length,
-    images with one, two and four channels, and views too large for shared memory.
+    They cover views that are larger or smaller than the crop, sizes that are not a multiple of a vector's length,
+    images with one, two and four channels, and views that are too large for shared memory.
     """
     return [
         Case(3, 32, 32),
@@ -118,11 +118,11 @@ def params_of(case: Case) -> ViewParams:
 
 
 def odd_params(params: ViewParams) -> ViewParams:
-    """Return parameters that no recipe draws: unclipped, repeated or invalid operations, hues of many turns."""
+    """Return parameters that are never drawn: no clipping, repeated or invalid operations, and huge hues."""
     rows = np.arange(len(params.box))
     order = np.array([[1, 2, 1, 0], [7, 3, 1, 2], [0, 2, 3, 1], [9, 9, -1, 9]], np.int32)[rows % 4]
     saturation = np.array([1.7, -0.5, 1.7, 0.25, 1.0, 1.7], np.float32)[rows % 6]
-    hue = np.where(rows % 5 == 2, np.float32(2**30), params.hue)  # a whole number of turns changes nothing
+    hue = np.where(rows % 5 == 2, np.float32(2**30), params.hue)  # changes nothing: 1 is a full circle
     contrast = np.where(rows % 3 == 2, params.contrast, np.float32(0.5))
     shift = np.where(rows % 2 == 0, np.float32(-0.3), np.float32(0.3))
     return params._replace(
@@ -133,7 +133,7 @@ def odd_params(params: ViewParams) -> ViewParams:
 def make_views(
     library: ctypes.CDLL, memory: Memory, case: Case, images: NDArray[Any], params: ViewParams
 ) -> NDArray[Any]:
-    """Return the views (2N, S, S, C) in their own type. bfloat16 views are returned as their bits."""
+    """Return the views (2N, S, S, C) in the type of the case. bfloat16 views are returned as their bits."""
     shape = (*images.shape, case.size, PIXELS[case.pixels], TYPES[case.dtype])
     offset, scale = scaling_of(case)
     constants = [np.full(case.channels, number, np.float32) for number in (offset, 1 / scale)]
@@ -156,11 +156,11 @@ def scaling_of(case: Case) -> tuple[float, float]:
 
 
 def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any]:
-    """Run a case twice: the bits must be equal. Then compare with the reference.
+    """Run a case twice. Both must give the same bits, and these must agree with the reference.
 
-    The allowed error of a pixel is 64 roundings of float32 and one rounding to the type of the views. All operations
-    together round a pixel in [0, 1] about 30 times. For a nearly grey pixel, the saturation divides by nearly 0, but
-    clipping limits the error of such a pixel.
+    The allowed error of a pixel is 64 rounding errors of float32 plus one rounding to the type of the views. All
+    operations together round a pixel about 30 times. For a nearly grey pixel, the saturation divides by nearly 0, but
+    clipping to [0, 1] limits the error of such a pixel.
     """
     images, params = images_of(case), params_of(case)
     found = make_views(library, memory, case, images, params)
@@ -178,7 +178,7 @@ def check_views(library: ctypes.CDLL, memory: Memory, case: Case) -> NDArray[Any
 
 
 def expected_views(case: Case, images: NDArray[Any], params: ViewParams, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the views of some rows, made by the reference."""
+    """Return the views in these rows, made by the NumPy reference."""
     offset, scale = scaling_of(case)
     views = []
     for row in rows:
@@ -188,7 +188,7 @@ def expected_views(case: Case, images: NDArray[Any], params: ViewParams, rows: N
 
 
 def check_faulty_views(library: ctypes.CDLL, memory: Memory) -> None:
-    """Assert that a view is NaN if its box is empty or outside the image, or if it needs three channels but has one."""
+    """Assert that a view is NaN if its box is empty or outside the image, or if grey images get a change of colour."""
     case = Case(3, 16, 16, size=8)
     images, params = images_of(case), params_of(case)
     sound = make_views(library, memory, case, images, params)
@@ -213,7 +213,7 @@ def draw(
     width: int,
     sizes: NDArray[np.int64] | None = None,
 ) -> ViewParams:
-    """Return the parameters that the launcher draws. If images differ in size, `sizes` (N, 2) has their sizes."""
+    """Return the parameters that the launcher draws. If the images differ in size, `sizes` (N, 2) has their sizes."""
     recipe = FULL_JITTER
     ranges = (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue, recipe.brightness_shift)
     switches = (recipe.flip_probability, recipe.jitter_probability, recipe.grey_probability, recipe.blur_probability)
@@ -233,12 +233,12 @@ def draw(
 
 
 def check_draws(library: ctypes.CDLL, memory: Memory, count: int) -> None:
-    """Assert that drawn integers and flags equal the reference's, and that floats differ by at most two roundings.
+    """Assert that drawn integers and flags equal those of the reference, and floats differ by at most two roundings.
 
     If the index or the size of an image is invalid, both its views must get a box of -1.
     """
     index = np.r_[np.arange(count - 1), 2**32 - 1].astype(np.int64)
-    sizes = np.random.default_rng(1).integers(1, (34, 48), (count, 2))  # in some images, no tried crop fits
+    sizes = np.random.default_rng(1).integers(1, (34, 48), (count, 2))  # for some images, none of the tried boxes fits
     for frames in (None, sizes):
         expected = reference.draw_view_params(7, 2, index, FULL_JITTER, 33, 47, frames)
         found = draw(library, memory, index, 2, 33, 47, frames)
@@ -253,7 +253,7 @@ def check_draws(library: ctypes.CDLL, memory: Memory, count: int) -> None:
 
 
 def check_padding(library: ctypes.CDLL, memory: Memory) -> None:
-    """Assert that the padding around an image does not change its views. One case makes them smaller, one larger."""
+    """Assert that the padding around an image does not change its views, if crops are made smaller or larger."""
     for case in (Case(4, 33, 47, size=12), Case(4, 20, 28, size=48, pixels="uint16")):
         sizes = np.array([[case.height, 5], [7, case.width], [1, 1], [15, 21]])
         drawn = reference.draw_view_params(3, 5, np.arange(4), FULL_JITTER, case.height, case.width, sizes)

@@ -1,4 +1,4 @@
-"""Three ways to call a function that makes views: eagerly, in a graph, and compiled by XLA."""
+"""Three ways to call a function that augments images: eagerly, in a graph, and compiled by XLA."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Make = Callable[[tf.Tensor, ViewParams], tf.Tensor]  # images (N, H, W, 3), para
 
 
 def build_modes(make: Make, height: int, width: int, size: int) -> dict[str, Make]:
-    """Return `make` in three modes: eager, in a graph with unknown N (number of images), and under XLA with known N.
+    """Return `make` in three modes: eager, in a graph that does not know the number of images N, and under XLA.
 
-    The traced functions also assert that TensorFlow knows every dimension of the views that it can know.
+    In the graph and under XLA, the functions also assert that TensorFlow knows every dimension that it can know.
 
     Args:
         make: a function that makes views of `size` pixels from uint8 images (N, height, width, 3).
         height: H of the images.
         width: W of the images.
-        size: S, the pixels on a side of a view.
+        size: S, the number of pixels on a side of a view.
     """
 
     def trace(images: tf.Tensor, params: ViewParams) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Recipes (settings) of views, and a comparison of view parameters that two implementations drew."""
+"""Settings of image augmentation (recipes) for tests, and a comparison of two sets of drawn parameters."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ FACTORS = ("brightness", "contrast", "saturation", "hue", "brightness_shift")
 
 
 def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = RECIPE) -> None:
-    """Assert that integers and flags are equal, and that floats differ by at most 2 ulp of their range's larger bound.
+    """Assert that integers and flags are equal, and that floats differ by at most 2 ulp.
 
-    An ulp is the spacing of float32. A float is low + (high - low) u, with a random u. The usual computation rounds
-    three times. XLA may round only twice (fused multiply-add). So two results differ by at most one rounding of the
-    product and one of the sum, half an ulp each. The product may be twice as large as a bound of the range.
+    1 ulp is the spacing of float32 at the end of the float's range that is farther from 0. A float is
+    low + (high - low) u, with a random u. The usual computation rounds three times. XLA may round only twice (fused
+    multiply-add). So two results differ by at most one rounding of the product and one of the sum, half an ulp each.
+    The product may be twice as large as the ends of the range.
     """
     for name, own, other in zip(ViewParams._fields, actual, expected, strict=True):
         own, other = np.asarray(own), np.asarray(other)
@@ -34,5 +35,5 @@ def assert_same(actual: ViewParams, expected: ViewParams, recipe: ViewRecipe = R
 
 
 def of_rows(params: ViewParams, rows: Any) -> ViewParams:
-    """Return the parameters of the views in these rows."""
+    """Return the parameters of some views only: those with these row numbers."""
     return ViewParams(*(np.asarray(field)[rows] for field in params))

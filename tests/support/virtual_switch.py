@@ -1,10 +1,10 @@
-"""A network inside this machine. A test can give its cables a latency, make them lose packets, or cut them.
+"""Makes a network inside this machine, for tests of a slow network, of lost packets, and of cut cables.
 
         python -m tests.support.virtual_switch --delay 0.005 --loss 0.01 NAME ...
 
-Each host is a Linux network namespace, here NAME. The program is the switch of this network. It has a virtual network
-device (TUN) "tun0" in each namespace, and passes packets between these devices. A line "cut I" on its standard input
-cuts the cable of host I. The program replaces Linux's tc netem, which many kernels lack.
+Each host of the network is a Linux network namespace NAME. The program passes packets between the hosts. For this it
+opens a virtual network device (TUN) "tun0" in each namespace. A line "cut I" on its standard input cuts the cable of
+host I. The program replaces Linux's tc netem, which many kernels lack.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Network(NamedTuple):
     switch: subprocess.Popen[str]
 
     def enter(self, host: int) -> list[str]:
-        """Return the words to put before a command to run it on a host."""
+        """Return the words that, before a command, make it run on a host."""
         return ["ip", "netns", "exec", self.names[host]]
 
     def list_addresses(self, port: int = 29500) -> str:
@@ -79,7 +79,7 @@ def open_network(hosts: int, delay: float = 0.0, loss: float = 0.0) -> Iterator[
     Args:
         hosts: the number of hosts.
         delay: seconds that a packet takes from host to host.
-        loss: the share of packets that are lost, from 0 to 1.
+        loss: the share of lost packets, from 0 to 1.
     """
     names = [f"simclr-{os.getpid()}-{host}" for host in range(hosts)]
     with contextlib.ExitStack() as stack:
@@ -104,7 +104,7 @@ def _ip(*arguments: str) -> None:
 
 
 def open_tun(namespace: str) -> int:
-    """Enter a namespace and stay in it. Return the file descriptor of a new TUN device in that namespace."""
+    """Move this process into a namespace, and open a new TUN device in it. Return the device's file descriptor."""
     handle = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(handle, CLONE_NEWNET) != 0:
@@ -116,7 +116,7 @@ def open_tun(namespace: str) -> int:
 
 
 def find_host(packet: bytes) -> int:
-    """Return the host to which a packet goes, or -1 if it goes to no host of this network."""
+    """Return the number of the host to which a packet goes, or -1 if this is not a host of this network."""
     if packet[0] >> 4 != 4 or packet[16:19] != bytes(map(int, NETWORK.strip(".").split("."))):
         return -1
     return packet[19] - 1
@@ -125,7 +125,7 @@ def find_host(packet: bytes) -> int:
 def pass_packets(devices: list[int], delay: float, loss: float) -> None:
     """Pass packets on until the standard input ends."""
     chance, cut = random.Random(0), set[int]()
-    on_their_way: list[tuple[float, int, int, bytes]] = []  # time of arrival, number of the packet, host, packet
+    on_their_way: list[tuple[float, int, int, bytes]] = []  # (arrival time, number, host, packet)
     number = 0
     while True:
         wait = None if not on_their_way else max(0.0, on_their_way[0][0] - time.monotonic())
@@ -149,7 +149,7 @@ def pass_packets(devices: list[int], delay: float, loss: float) -> None:
 
 
 def main() -> None:
-    """Open the devices, print "ready", and work as the switch until the standard input ends."""
+    """Open the devices, print "ready", and pass packets between them until the standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--loss", type=float, default=0.0)

@@ -1,4 +1,4 @@
-"""Runs several programs at the same time: workers that communicate over loopback (the network inside one machine)."""
+"""Runs several programs at the same time, which communicate over loopback (the network inside one machine)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def find_free_ports(count: int) -> list[int]:
 
 
 def make_cluster(count: int) -> list[dict[str, str]]:
-    """Return the environment of each of `count` workers on loopback. A single worker gets an empty TF_CONFIG."""
+    """Return the environment variables of each of `count` processes (workers) that train together over loopback.
+
+    A single worker gets an empty TF_CONFIG.
+    """
     if count == 1:
         return [{"TF_CONFIG": ""}]
     addresses = [f"127.0.0.1:{port}" for port in find_free_ports(count)]
@@ -46,9 +49,9 @@ def make_cluster(count: int) -> list[dict[str, str]]:
 
 
 def collect_output(processes: Sequence[subprocess.Popen[str]], seconds: float) -> list[str]:
-    """Return the output of each process after it has ended.
+    """Wait until all processes have ended, and return the output of each.
 
-    If one runs longer than `seconds`, kill all processes and raise.
+    If one runs longer than `seconds`, kill all processes and raise an error.
     """
     try:
         return [process.communicate(timeout=seconds)[0] for process in processes]

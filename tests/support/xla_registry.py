@@ -1,4 +1,4 @@
-"""Asks the loaded XLA, without the native library, whether a handler (a function that XLA calls) is registered."""
+"""Asks the loaded XLA which functions it can call for other libraries (registered handlers), for tests."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import tensorflow as tf
 
-ENTRIES = ("XLA_FFI_GetApi", "_ZN3xla3ffi12GetXlaFfiApiEv")  # each TensorFlow has one of these two functions
-# Offsets in bytes, the same in every release (kernels/glue/ffi_layout.h).
+ENTRIES = ("XLA_FFI_GetApi", "_ZN3xla3ffi12GetXlaFfiApiEv")  # each TensorFlow exports one of these two functions
+# Positions of fields in XLA's structs, in bytes. They are equal in every release (kernels/glue/ffi_layout.h).
 REGISTER, MESSAGE, MINOR = 72, 56, 16 + 20
 EXTENSION_OF_FRAME, METADATA_OF_EXTENSION, MINOR_OF_METADATA = 8, 24, 8 + 20
 HANDLER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
 
 
 class RegisterArgs(ctypes.Structure):
-    """The arguments of registration, with room for fields that newer releases add."""
+    """The C struct with the arguments of a registration, with room for fields that newer releases add."""
 
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
@@ -33,7 +33,7 @@ class RegisterArgs(ctypes.Structure):
 
 
 class MessageArgs(ctypes.Structure):
-    """The arguments of the function that reads an error's message, with room for fields that newer releases add."""
+    """The C struct with the arguments for reading an error's message, with room for fields that newer releases add."""
 
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
@@ -57,7 +57,7 @@ def find_table() -> int:
 
 
 def call(place: int, arguments: ctypes.Structure) -> int | None:
-    """Call the function at this offset in XLA's table. Return its result, an address or None."""
+    """Call the function at this position in XLA's table. Return its result: an address, or None."""
     address = ctypes.c_void_p.from_address(find_table() + place).value
     assert address is not None
     return HANDLER(address)(ctypes.addressof(arguments))
@@ -65,7 +65,10 @@ def call(place: int, arguments: ctypes.Structure) -> int | None:
 
 @HANDLER
 def answer_metadata(frame: int) -> None:
-    """Answer with XLA's own version. XLA calls a handler with this question when the handler is registered."""
+    """Answer XLA's question for the version of a handler, with XLA's own version.
+
+    XLA calls a handler with this question when it is registered.
+    """
     extension = ctypes.c_void_p.from_address(frame + EXTENSION_OF_FRAME).value or 0
     metadata = ctypes.c_void_p.from_address(extension + METADATA_OF_EXTENSION).value or 0
     minor = ctypes.c_int.from_address(find_table() + MINOR).value
@@ -74,10 +77,12 @@ def answer_metadata(frame: int) -> None:
 
 
 def register_another(name: str, platform: str) -> str:
-    """Try to register another handler under a name. Return XLA's error message, or "" if XLA accepts it.
+    """Try to register a new handler. Return XLA's error message, or "" if XLA accepts the handler.
+
+    XLA refuses a name that another handler has already.
 
     Args:
-        name: the name of the handler.
+        name: the name of the new handler.
         platform: "Host" or "CUDA".
     """
     given = (name.encode(), platform.encode())

@@ -1,7 +1,7 @@
-"""Tests bench_evaluation, which times the evaluation of a run.
+"""Tests the benchmark bench_evaluation, which times the evaluation of a trained encoder.
 
-It must find the table in a run's output, measure processor time, and list results that differ. Its simple versions of
-k-NN (nearest neighbours) and of the linear probe (a linear classifier) must give the results of this package.
+It must find the table of results in a program's output, measure processor time, and list results that differ. It
+compares the package with simple code for two classifiers, k-NN and the linear probe. Both must give equal results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests the bench first_steps, which stops a training after its first steps and summarizes these steps."""
+"""Tests the benchmark first_steps, which stops a training after its first steps and summarizes their losses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.report import tables
 
 
 def write_run(folder: Path, steps: int) -> Path:
-    """Write a run folder with this number of steps. The loss of step n is n."""
+    """Write the folder of a training with this number of steps. The loss of step n is n."""
     folder.mkdir()
     rows = [
         {"step": n, "loss": float(n), "top1": 0.25, "learning_rate": 1.0, "pairs_per_second": 8.0}

@@ -1,6 +1,7 @@
-"""Tests mixed_aspects, a bench that trains on pictures of mixed sizes, whole and cut to squares.
+"""Tests the benchmark mixed_aspects, which compares training on whole pictures with training on squares cut from them.
 
-The whole and the cut pictures must come from the same files. The bench must count the pixels that views show.
+The pictures have different sizes. The squares must be cut from the same pictures. The benchmark must count which share
+of the pixels training sees.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Tests the bench race, in which several programs (contestants) train for the same time. Here no contestant trains.
+"""Tests the benchmark race, in which several programs (contestants) train for the same time.
 
-The race must have the right contestants, continue after an interruption, and measure nothing twice.
+The tests imitate the training. The race must have the right contestants, continue after an interruption, and measure
+nothing twice.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests that the peak memory of a run is the largest peak of its sessions (a resumed run has several)."""
+"""Tests the peak memory of a training that was interrupted and resumed: the largest peak of all its processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests the search for the best recipe (training settings) for a time budget. A trial trains one recipe.
+"""Tests the search for the best training settings (recipe) for a given time. A trial trains with one recipe.
 
-Every trial must be a valid run, a stopped search must continue, and its page must show every trial.
+Every trial must have valid settings. A stopped search must continue. The page of results must show every trial.
 """
 
 from __future__ import annotations

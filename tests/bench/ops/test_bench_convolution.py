@@ -1,4 +1,4 @@
-"""Tests that bench_convolution runs, and that its count of operations leaves out multiplications with padding."""
+"""Tests the benchmark bench_convolution: it must run, and must not count multiplications with padding as operations."""
 
 from __future__ import annotations
 

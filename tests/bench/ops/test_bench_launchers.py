@@ -1,6 +1,6 @@
-"""Tests bench_launchers, which times the CUDA launchers (C functions that start an op's CUDA kernels).
+"""Tests the benchmark bench_launchers, which times the C functions that start the CUDA kernels (launchers).
 
-Here, imitations made with NumPy replace PyTorch and the launchers.
+In these tests, NumPy code imitates PyTorch and the launchers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bench.ops import bench_launchers as bench
 
 
 class Array:
-    """An imitation of a PyTorch tensor on a GPU, made with NumPy. It has only the methods that the bench calls."""
+    """An imitation of a PyTorch tensor on a GPU, made with NumPy. It has the methods that the benchmark calls."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
@@ -47,7 +47,7 @@ class Event:
 
 
 def torch() -> Any:
-    """Return an imitation of PyTorch, made with NumPy. It has only the functions that the bench calls."""
+    """Return an imitation of PyTorch, made with NumPy. It has the functions that the benchmark calls."""
 
     def empty(shape: Any, dtype: Any = np.float32, device: str = "") -> Array:
         return Array(np.zeros(shape, dtype))
@@ -66,7 +66,7 @@ def torch() -> Any:
 
 
 class Launchers:
-    """An imitation of the library of launchers. It counts the calls. Each call returns `why`: an error text or None."""
+    """An imitation of the library of launchers. It counts the calls. Each call returns `why`, an error text or None."""
 
     def __init__(self, why: bytes | None = None) -> None:
         self.calls: dict[str, int] = {}

@@ -1,4 +1,7 @@
-"""Tests cuda_resources: it must turn the report of ptxas (CUDA's assembler) into the rows of a table."""
+"""Tests cuda_resources, which makes a table of each CUDA kernel's registers and memory from the report of ptxas.
+
+ptxas is CUDA's assembler.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests bench.report.compare: it fails if a result is worse than an older one, and refuses results of other benches."""
+"""Tests bench.report.compare, which compares a new result of a benchmark with an older one.
+
+It must fail if the new result is worse. It must refuse results of different benchmarks or machines.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Tests the constraints files, which fix the version of each package that `make` and CI install.
 
-For every supported Python, they must have a version of every requirement. A check finds newer releases.
+They must have one version of every requirement for every supported Python. A further test finds newer releases.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_lines(name: str) -> list[str]:
 
 
 def read_project(extras: tuple[str, ...]) -> list[str]:
-    """Return the requirements in pyproject.toml. It is read as text, because Python 3.10 has no reader for TOML."""
+    """Return the requirements in pyproject.toml. The file is read as text, because Python 3.10 cannot read TOML."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     found = []
     for name in ("dependencies", *extras):
@@ -39,7 +39,7 @@ def read_project(extras: tuple[str, ...]) -> list[str]:
 def test_every_requirement_has_one_version_for_each_python(name: str, python: str) -> None:
     choice = constraints.CHOICES[name]
     if "2.15" in name and python not in PYTHONS[:2]:
-        pytest.skip("TensorFlow 2.15.1 is not made for this Python")
+        pytest.skip("there is no TensorFlow 2.15.1 for this Python")
     where = {"python_version": python, "python_full_version": f"{python}.5", "sys_platform": "linux"}
     pins = [pin for pin in map(Requirement, read_lines(name)) if pin.marker is None or pin.marker.evaluate(where)]
     wanted = [*read_project(tuple(choice.extras)), *choice.requirements, *LATER]
@@ -67,7 +67,7 @@ def test_what_is_newer_is_said() -> None:
 
 
 def test_check_prints_what_is_newer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Test with a made-up package index, in which every constraints file would get a newer tqdm."""
+    """Test with an imitated package index that has a newer tqdm, so that every constraints file is out of date."""
 
     def choose(choice: constraints.Choice) -> str:
         (name,) = [name for name, each in constraints.CHOICES.items() if each is choice]
@@ -84,7 +84,7 @@ def test_check_prints_what_is_newer(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_files_are_compared_with_what_is_out() -> None:
-    """Warn about newer releases. This must not fail: a release of today does not make the constraints files wrong."""
+    """Warn about newer releases. This does not fail, because the constraints files are still right."""
     pytest.importorskip("uv", reason="uv is missing (make constraints installs it)")
     released = constraints.find_released()
     assert all(" -> " in line for line in released)

@@ -1,4 +1,4 @@
-"""Tests the tables about the time of an evaluation and of `embed`. Each number must stand in the row of its name."""
+"""Tests the tables that show how long `evaluate` and `embed` take. Each number must be in the right row."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Tests the table of the fault campaign, which plants faults and checks how the program reacts.
+"""Tests the table of results of tests/faults/campaign.py, which kills programs and damages files in many trials.
 
-For each part of the campaign, the table must show the number of trials and of wrong outcomes.
+For each part of the campaign, the table must show the number of trials and the number of wrong outcomes.
 """
 
 from __future__ import annotations

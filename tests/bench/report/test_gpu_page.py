@@ -1,4 +1,4 @@
-"""Tests that the tables of the page about GPUs show the stored results."""
+"""Tests that the tables on the page docs/gpu.md show the stored results of the benchmarks on a GPU."""
 
 from __future__ import annotations
 

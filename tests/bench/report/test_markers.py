@@ -1,4 +1,4 @@
-"""Tests that a table is written between the markers of its name, and that a page without them causes an error."""
+"""Tests writing a table into a page, between two markers. A page without these markers must cause an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the page about the training step shows the numbers of the stored results."""
+"""Tests that the page docs/step.md, about the time of a training step, shows the numbers of the stored results."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_stage_no_larger_than_a_negative_one_is_below_the_noise() -> None:
 
 
 def test_a_stage_smaller_than_its_own_noise_is_below_it() -> None:
-    """Test a newer result, which has a noise for each stage. An older result has one noise for all stages."""
+    """Test a result that has a noise (error of the time) for each stage. Older results have one for all stages."""
     more = {"stages_noise_seconds": {"views": 0.02, "backward": 0.01, "input, loop and metrics": 0.1}}
     shown = [line for line in step_page.format_step(STEP | more).splitlines() if line.startswith(("| views", "| back"))]
     assert shown == ["| views | below the noise | |", "| backward | 640.0 | 50.5% |"]

@@ -1,4 +1,4 @@
-"""Tests that the stored results of the benches become tables and figures."""
+"""Tests the program that makes tables and figures for the documentation from stored results of the benchmarks."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_the_readmes_table_tells_the_pair_process_by_process_where_it_was_measur
 
 
 def test_no_share_is_above_the_matrix_product() -> None:
-    """Test an op that seems faster than the matrix product, because both measured times are noisy.
+    """Test an op that seems faster than a matrix product, because both measured times are noisy.
 
-    The table shows the op's speed as a share of the speed of the matrix product. It must not show 126 %.
+    The table shows the op's speed in per cent of that of the matrix product. It must not show 126 %.
     """
     below, above = row(64, "native", 1.5), row(64, "stock", 3.0)
     below.of_sgemm, above.of_sgemm = 0.954, 1.26
@@ -89,7 +89,7 @@ def test_no_share_is_above_the_matrix_product() -> None:
 
 
 def test_every_line_and_bar_of_a_figure_has_words() -> None:
-    """Test that every row of the stored results has a name in plain words for the figures."""
+    """Test that there is a name in plain words for every row of the stored results that a figure shows."""
     names = set()
     for path in Path("bench/results").glob("*/*.json"):
         stored = json.loads(path.read_text(encoding="utf-8"))

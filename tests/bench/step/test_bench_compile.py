@@ -1,7 +1,7 @@
-"""Tests bench_compile, which times the compilation of a training step: with made-up times, and with a real compilation.
+"""Tests the benchmark bench_compile, which times the compilation of a training step.
 
-The made-up times fill its table. The real compilation shows that TensorFlow's persistent cache keeps programs that
-contain our ops.
+One test fills its table with made-up times. A slow test compiles a real step. It shows that TensorFlow's persistent
+cache can store programs that contain this package's ops.
 """
 
 from __future__ import annotations
@@ -39,4 +39,4 @@ def test_the_persistent_cache_keeps_a_program_with_our_ops_in_it(tmp_path: Path)
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept and first[2] == 2
     bench_compile.time_compilation("several", small, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == kept  # the second run added no compiled program to the cache
+    assert {path.name for path in tmp_path.iterdir()} == kept  # the second compilation added nothing to the cache

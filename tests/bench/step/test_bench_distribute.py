@@ -1,4 +1,4 @@
-"""Tests that bench_distribute, which times training on replicas, runs and writes its tables."""
+"""Tests that the benchmark bench_distribute, which times training on several devices (replicas), runs to its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ def test_the_bench_runs_and_writes_its_tables(tmp_path: Path) -> None:
     assert [form["replicas"] for form in result["forms"].values()] == [1, 2, 4, 2]
     two = result["forms"]["2 processes"]
     assert two["moved"] == result["forms"]["2 replicas"]["moved"]
-    # This is only a lower bound. TCP, gRPC and heartbeats add bytes, and other programs may use the loopback device
-    # too.
+    # There may be more bytes: TCP, gRPC and heartbeats add some, and other programs may use the loopback device too.
     assert two["loopback_bytes"] >= 2 * sum(two["moved"].values())
     assert "| 2 processes |" in page.read_text() and "| 1024 |" in page.read_text() and "old" not in page.read_text()

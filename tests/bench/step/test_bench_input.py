@@ -1,4 +1,4 @@
-"""Tests that bench_input, which times the input of a training step, runs."""
+"""Tests that the benchmark bench_input, which times how fast images are read and augmented for training, runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that bench_micro_batch, which times a batch split into micro-batches, runs."""
+"""Tests that the benchmark bench_micro_batch runs. It times training steps whose batch is split into parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Tests bench_network: on a slow cable, two workers must need the bytes and seconds that the scaling model predicts."""
+"""Tests the benchmark bench_network, in which two processes (workers) train over a slow network.
+
+They must need the bytes and the seconds that a formula (the scaling model) predicts.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ PROBLEM = find_problem()
 @pytest.mark.slow
 @pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM)
 def test_the_bytes_on_the_wire_and_their_time_are_those_of_the_model(tmp_path: Path) -> None:
-    """Test a cable so slow that the exchange takes most of the time of a step.
+    """Test a network that is so slow that the exchange of data takes most of the time of a step.
 
-    Here, the headers of the network and the frames of gRPC add less than a tenth to the bytes. A token bucket limits
-    the rate of the cable. After a pause, it lets some bytes through without delay (a burst), so a step can be faster by
-    the time of these bytes.
+    The headers of the network and of gRPC may add a tenth to the bytes. The rate of the imitated network is limited by
+    a token bucket. After a pause, it lets some bytes through without delay (a burst). So a step can be faster than
+    predicted, by the time of these bytes.
     """
     stored, rate = tmp_path / "network.json", 5e6
     flags = ["--encoder", "resnet20", "--image-size", "8", "--turns", "4", "--rates", str(rate)]

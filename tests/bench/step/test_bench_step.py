@@ -1,6 +1,6 @@
-"""Tests the bench of the training step: it runs, and it shares the work among several processes.
+"""Tests the benchmark bench_step, which times a training step and its stages.
 
-These processes compare two programs: the whole training job, and only its encoder.
+It compares the whole training step with the encoder alone. For this it starts several processes, which share the work.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def test_turns_of_the_pair_are_shared_out_among_processes_and_put_together(
     started: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
-        """Run the command in this process instead of a new one. First print a line, as a library might do."""
+        """Run the command in this process, not in a new one. First print a line, as a library might do."""
         started.append(command[3:])
         print("a warning")
         assert bench_step.main(command[3:]) == 0

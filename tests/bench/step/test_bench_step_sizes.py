@@ -1,4 +1,7 @@
-"""Tests that bench_step_sizes runs. If a size of the step does not fit into memory, its row must say so."""
+"""Tests the benchmark bench_step_sizes, which times training steps with different encoders and batch sizes.
+
+If a step does not fit into the memory, its row in the table must say so.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests how the settings of a timed training job reach its separate processes (as flags) and its configuration."""
+"""Tests how benchmarks pass settings to the training that they time: as flags to processes, and as a configuration."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Tests the scaling model, which predicts bytes and time of a training step on several devices (replicas).
+"""Tests the scaling model: formulas for the bytes and the time of a training step on several devices (replicas).
 
-It must predict the number of bytes that the replicas really send, and up to how many devices a step becomes
-faster.
+They must predict the number of bytes that the replicas really send, and up to how many devices a step becomes faster.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Tests how the time of a stage of the step and the noise of this time are computed from the times of several turns."""
+"""Tests how a benchmark computes the time of each stage of a training step, and the error (noise) of this time.
+
+All partial steps are timed in each of several turns. The time of a stage is the difference between two partial steps.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ def test_a_stage_is_a_difference_of_medians() -> None:
     assert found.seconds == {"views": 1.0, "loss": 2.0}
     assert found.noise["views"] > 1.0 and found.noise["loss"] == pytest.approx(
         0, abs=1e-12
-    )  # both times of a turn have the same extra load, which cancels out
+    )  # in turn 3, both partial steps took 8 s longer, which cancels out
 
 
 def test_the_noise_is_two_standard_errors_of_a_median() -> None:
-    """Test a stage that takes no time. By chance, its measured time exceeds the noise in about one run of twenty."""
+    """Test a stage that takes no time. In about one of twenty measurements, its time exceeds the noise by chance."""
     random = np.random.default_rng(0)
     seen = 0
     for _ in range(400):

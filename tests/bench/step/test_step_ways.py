@@ -1,4 +1,4 @@
-"""Tests the benches that compare several ways to build a training step.
+"""Tests the benchmarks that compare several ways to program a training step.
 
 They must run, and report the median over several processes.
 """

@@ -1,4 +1,7 @@
-"""Tests that the programs to compare (forms) are timed in turns. Each turn times every form once, in random order."""
+"""Tests the order in which a benchmark times the functions that it compares (forms).
+
+In each turn, every form is timed once, in random order.
+"""
 
 from __future__ import annotations
 
