@@ -1,4 +1,4 @@
-"""Tests that every benchmark that a page, a program or the Makefile names exists."""
+"""Tests that all benchmarks exist that are named on pages, in programs or in the Makefile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the code with which benchmarks time several functions (alternatives). Their results must first be equal."""
+"""Tests the code with which benchmarks time several functions (alternatives), if these give equal results."""
 
 from __future__ import annotations
 

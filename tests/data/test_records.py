@@ -1,4 +1,4 @@
-"""Tests images in files that contain many of them (TFRecord, Parquet): labels, and packing of their pixels."""
+"""Tests images in files that contain many of them (TFRecord, Parquet): labels, and storing of the decoded pixels."""
 
 from __future__ import annotations
 

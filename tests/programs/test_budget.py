@@ -1,4 +1,4 @@
-"""Tests training with images (views) that grow step by step, and training with a time limit (--budget).
+"""Tests training with images (views) that become larger in several stages, and training with a time limit (--budget).
 
 If such a training is interrupted and resumed, it must end with the same bits as without the interruption. With a time
 limit, it must print which settings it chose.

@@ -61,7 +61,7 @@ def final_state(out: Path) -> dict[str, np.ndarray]:
 
 
 def cut_off_at(step_of_call: int) -> Callable[[step.Metrics, int], None]:
-    """Return a function that interrupts the training when it is called with this step or a later one.
+    """Return a function that interrupts the training when it is called with this step.
 
     Tests put it in the place of `refuse_non_finite_loss`. The program calls that function after each call of TensorFlow
     (which makes several steps), with the first step of the call.

@@ -188,7 +188,7 @@ def expected_views(case: Case, images: NDArray[Any], params: ViewParams, rows: N
 
 
 def check_faulty_views(library: ctypes.CDLL, memory: Memory) -> None:
-    """Assert that a view is NaN if its box is empty or outside the image, or if grey images get a change of colour."""
+    """Assert that a view is NaN if its box is empty or outside the image, or if one channel must be made grey."""
     case = Case(3, 16, 16, size=8)
     images, params = images_of(case), params_of(case)
     sound = make_views(library, memory, case, images, params)

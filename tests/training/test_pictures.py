@@ -1,4 +1,4 @@
-"""Tests that a run does not end if a picture cannot be drawn or written."""
+"""Tests that training continues if one of its pictures cannot be drawn or written."""
 
 from __future__ import annotations
 
