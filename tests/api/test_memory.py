@@ -1,4 +1,4 @@
-"""Tests data sets that are made from images in memory: arrays, images with labels, two splits, `tf.data.Dataset`s."""
+"""Tests data sets that a user gives as arrays or `tf.data.Dataset`s, with or without labels and test images."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def check_grey() -> None:
 
 
 def check_full_scale() -> None:
-    """Check that the largest integer becomes 1, and a fifth of it becomes 1/5."""
+    """Check that a pixel with the largest integer of its type becomes 1, and a fifth of this integer becomes 1/5."""
     for dtype, largest in (("uint8", 255), ("uint16", 65535)):
         for implementation in (reference, stock, ops):
             found = make_flat_view(implementation, (largest, 0, largest // 5), dtype)

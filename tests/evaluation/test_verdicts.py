@@ -270,7 +270,8 @@ def test_views_that_are_too_easy_are_found_without_labels() -> None:
     found = find_one(make_history(fall, easy_top1, 200, worse), "easy")
     assert "the effective rank of h fell from 20 at step 1 to 7" in found.evidence
     assert "views.png" in found.evidence  # the default recipe changes sizes and colours
-    learning = make_history(lambda step: CHANCE - 1.4, lambda step: 0.2, 200, worse)  # fell by a third of the possible
+    # In this history, the loss has fallen by a third of the largest possible fall.
+    learning = make_history(lambda step: CHANCE - 1.4, lambda step: 0.2, 200, worse)
     assert "top-1 is 0.200, while" in find_one(learning, "easy").evidence
     assert "easy" not in list_kinds(make_history(lambda step: CHANCE - 1.2, lambda step: 0.2, 200, worse))
 

@@ -75,7 +75,7 @@ class Campaign:
         state = read_final_state(whole / RUN)
         assert ended.code == 0 and state is not None, ended.said
         self.whole, self.state, self.changes, self.processor = whole, state, ended.changes, ended.processor
-        self.killed_again: Path | None = None  # the run that `kill_at_random` kills repeatedly
+        self.killed_again: Path | None = None  # the folder of the training that `kill_at_random` kills
 
     def draw(self, part: str, number: int) -> random.Random:
         """Return the random number generator of one trial of a part."""
@@ -290,7 +290,7 @@ def main() -> int:
     parser.add_argument("--signals", type=int, default=180, help="number of signals")
     parser.add_argument("--inputs", type=int, default=10000, help="number of damaged inputs")
     parser.add_argument("--memory", type=int, default=2000, help="number of steps for the part `memory`")
-    parser.add_argument("--seed", type=int, default=0, help="of the random choices")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random choices")
     parser.add_argument("--out", type=Path, help="a JSON file for the counts")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

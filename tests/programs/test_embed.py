@@ -365,7 +365,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def find_threshold(out: Path) -> str:
-    """Return a threshold for similarities. Each copy and its original are above it, and all other pairs are below it.
+    """Return a threshold: each copy is more similar to its original than this, and all other pairs are less similar.
 
     An untrained encoder gives similar h for all images. So the threshold is close to 1.
     """

@@ -1,4 +1,7 @@
-"""Tests that --micro-batch auto takes the largest micro-batch (part of a batch) that fits into a made-up GPU memory."""
+"""Tests --micro-batch auto, which chooses the largest part of a batch (micro-batch) that fits into the GPU's memory.
+
+The memory of the GPU is imitated.
+"""
 
 from __future__ import annotations
 

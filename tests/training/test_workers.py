@@ -16,7 +16,7 @@ from lowlevel_simclr.training.replicas import (
 from lowlevel_simclr.training.workers import Workers, name_lost_workers
 from tests.support.worker_processes import ROOT, collect_output, make_cluster
 
-# One replica that fails alone
+# Only one replica fails
 
 
 RAISES = """

@@ -1,4 +1,4 @@
-"""Tests how the program `embed` reads images while the encoder works: equal batches, right order, errors by name."""
+"""Tests how the program `embed` reads images in several threads while the encoder works on earlier images."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ def test_a_chart_shows_its_curves_and_levels() -> None:
     text = draw_chart("Loss", "nats", [curve], 4, [Level("chance", 5.0)])
     figure = ElementTree.fromstring(text)
     paths = [(path.get("class"), path.get("d")) for path in figure.iter("path")]
-    assert ("curve c0", "M250 250L500 750M1000 1000") in paths  # from 1 to 5; None makes a gap
+    # The axis goes from 1 to 5. The value None makes a gap in the curve.
+    assert ("curve c0", "M250 250L500 750M1000 1000") in paths
     assert ("level c1", "M0 0H1000") in paths
     svg = next(figure.iter("svg"))
     assert svg.get("role") == "img" and "loss <1>: from 4 to 1; chance: 5" in str(svg.get("aria-label"))
