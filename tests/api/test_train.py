@@ -273,7 +273,7 @@ def test_the_process_is_left_as_it_was(policy: str, monkeypatch: pytest.MonkeyPa
         assert tf.keras.mixed_precision.global_policy().name == policy
         assert not framework_config.is_op_determinism_enabled()
         assert {number: signal.getsignal(number) for number in mine} == mine
-        tf.keras.layers.Dropout(0.5)(tf.ones((2, 3)), training=True)  # an error under op determinism
+        tf.keras.layers.Dropout(0.5)(tf.ones((2, 3)), training=True)  # raises an error if op determinism is on
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

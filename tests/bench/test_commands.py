@@ -16,7 +16,7 @@ RECORDS = {"CHANGELOG.md"}  # pages about older versions, with the names that mo
 
 
 def find_missing(text: str) -> list[str]:
-    """Return the names of benchmark modules in a text that do not exist."""
+    """Find the names of benchmark modules in a text, and return those whose module does not exist."""
     return sorted(name for name in set(MODULE.findall(text)) if not exists(name))
 
 

@@ -345,7 +345,7 @@ def test_an_unpacking_that_is_interrupted_is_begun_again(cache: Path, monkeypatc
         catalog.load_dataset("cifar10")
     assert moved[0] == cifar.CIFAR10.meta
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # it has images
+    with pytest.raises(dataset.DataError, match="batches.meta has no list named label_names"):  # the file has images
         catalog.load_dataset("cifar10")
     assert sorted(path.name for path in (cache / cifar.CIFAR10.folder).iterdir()) == sorted(names)
 

@@ -65,7 +65,7 @@ def test_only_a_file_that_changed_is_unknown(tmp_path: Path) -> None:
     os.utime(touched, (1, 1))
     before = os.stat(same_size)
     same_size.write_text("9.png")
-    os.utime(same_size, ns=(before.st_atime_ns, before.st_mtime_ns))  # only ctime has changed
+    os.utime(same_size, ns=(before.st_atime_ns, before.st_mtime_ns))  # only ctime (last change) differs
     (tmp_path / "new").write_text(replaced.read_text())
     os.replace(tmp_path / "new", replaced)
     assert look(tmp_path, [*paths, "new.png"], tmp_path / "index").find_unknown().tolist() == [0, 1, 2, 3, 6]

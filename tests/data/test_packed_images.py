@@ -28,7 +28,7 @@ SHAPE = Shape(4, 5, 3)
 
 @pytest.fixture(autouse=True)
 def small_blocks_and_old_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make a block of the packed file four images of 16x16 pixels long.
+    """Make the blocks of the packed file small: four images of 16x16 pixels each.
 
     Also make the index of images trust files that were just written.
     """

@@ -1,4 +1,4 @@
-"""Tests data sets whose labels, or division into training and test images, come from a CSV file of the user (--labels).
+"""Tests data sets whose labels or splits (training and test images) come from a user's CSV file (--labels, --split).
 
 The CSV file replaces the names of the folders. A training that resumes must notice if the content of the file changed.
 """

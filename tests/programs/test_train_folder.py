@@ -69,7 +69,8 @@ def test_a_folder_with_damaged_files_trains_and_data_json_names_them(
 @pytest.mark.usefixtures("small_encoder")
 def test_packed_images_train_as_the_files_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_pictures(tmp_path / "pictures", *make_names("train/a", 20), *make_names("train/b", 20))
-    write_pictures(root, *make_names("test/a", 4), *make_names("test/b", 4), height=20)  # the training images have 16 rows
+    # The test images have another height than the training images, which have 16 rows.
+    write_pictures(root, *make_names("test/a", 4), *make_names("test/b", 4), height=20)
     assert run(root, tmp_path / "plain") == 0
     cache = ["--cache", str(tmp_path / "cache")]
     assert run(root, tmp_path / "packed", *cache, "--memory-limit", "0") == 0

@@ -19,7 +19,7 @@ TURNED = np.linalg.qr(np.random.default_rng(0).normal(size=(6, 6)))[0]  # an ort
 def test_alignment_is_the_square_of_the_chord(angle: float, right: float) -> None:
     first, second = [[2.0, 0.0]], [[math.cos(angle), math.sin(angle)]]
     assert checkup.compute_alignment(first, second) == pytest.approx(right, abs=1e-15)
-    assert checkup.compute_alignment([[0.0, 0.0]], second) == pytest.approx(1)  # normalising leaves a row of zeros
+    assert checkup.compute_alignment([[0.0, 0.0]], second) == pytest.approx(1)  # a row of zeros is not normalised
 
 
 def test_uniformity_of_equal_opposite_and_orthogonal_points() -> None:

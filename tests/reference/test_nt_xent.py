@@ -31,7 +31,7 @@ def projections(pairs: int, width: int, crowd: float = np.inf, seed: int = 0) ->
         width: d.
         crowd: the distance |u_i - u_j|^2 between rows. If it is about as large as the temperature, all candidates have
             similar weights. By default, the rows have random directions.
-        seed: of the random numbers.
+        seed: the seed of the random numbers.
     """
     draw = np.random.default_rng(seed)
     first = draw.normal(size=(pairs, width)) / width**0.5

@@ -1,4 +1,7 @@
-"""Tests locking a file: no other process can lock it, but all can still read it. Linux and an imitated Windows."""
+"""Tests locking a file, on Linux and on an imitated Windows.
+
+No other process can lock a locked file, but all processes can still read it.
+"""
 
 from __future__ import annotations
 

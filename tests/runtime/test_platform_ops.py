@@ -34,7 +34,7 @@ def move(
     ("system", "machine", "there", "ops", "words"),
     [
         ("linux", "x86_64", True, "native", "Linux on x86_64"),
-        ("linux", "x86_64", False, "native", "Linux on x86_64"),  # without the library, they raise an error
+        ("linux", "x86_64", False, "native", "Linux on x86_64"),  # a call of such an op raises an error
         ("linux", "aarch64", True, "native", "Linux on aarch64"),
         ("linux", "aarch64", False, "stock", "Linux on aarch64"),
         ("darwin", "arm64", False, "stock", "macOS on arm64"),

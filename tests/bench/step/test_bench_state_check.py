@@ -1,4 +1,4 @@
-"""Tests the benchmark bench_state_check, which times the search for NaN in all weights before they are saved.
+"""Tests the benchmark bench_state_check, which times the search for NaN in the weights and in the optimizer's state.
 
 Its stored results must show that the search takes only a small share of the time of a training step.
 """
