@@ -112,6 +112,8 @@ def explain_os_errors(what: str, folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "Free some disk space, then run the same command again."
+        elif error.errno == errno.ENOTDIR:
+            remedy = "A part of this path is a file. Choose another folder with --out."
         else:
             remedy = "Check its permissions, or choose another folder with --out."
         raise NotWritten(f"Cannot {what} {folder}: {error.strerror or error}. {remedy}") from error

@@ -308,7 +308,10 @@ WRONG: dict[str, tuple[Prepare, str]] = {
     "an unknown preset": (flags("--preset", "shape"), "There is no --preset 'shape'. Did you mean shapes?"),
     "an unknown flag": (flags("--bach-size", "8"), "Unknown argument --bach-size. Did you mean --batch-size?"),
     "a full disk": (full_disk, "No space left on device. Free some disk space, then run the same command again."),
-    "an --out below a file": (below_a_file, "Cannot make a run in file/run: Not a directory. Check its"),
+    "an --out below a file": (
+        below_a_file,
+        "Cannot make a run in file/run: Not a directory. A part of this path is a file",
+    ),
     "an --out that cannot be written": (unwritable, "Cannot make a run in run: Permission denied. Check its"),
     "an --out with other things in it": (
         other_things,

@@ -101,7 +101,7 @@ def test_a_file_and_a_place_below_a_file_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="file is a file. Choose a folder"):
         open_run(tmp_path / "file", CONFIG, compare_temperature())
-    with pytest.raises(RunError, match="Cannot make a run in .*: Not a directory. Check its permissions"):
+    with pytest.raises(RunError, match="Cannot make a run in .*: Not a directory. A part of this path is a file"):
         open_run(tmp_path / "file" / "run", CONFIG, compare_temperature())
 
 
