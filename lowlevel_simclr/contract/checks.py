@@ -269,6 +269,25 @@ def check_finite(params: ViewParams) -> None:
             raise ValueError(f"Row {row} has {name} {values[row]}. It must be finite. Draw the parameters again.")
 
 
+def check_order(params: ViewParams) -> None:
+    """Check that each view runs each of the four colour operations once.
+
+    Args:
+        params: parameters as arrays or eager tensors.
+
+    Raises:
+        ValueError: if a row of `order` is not a permutation of 0, 1, 2 and 3. The message names the row.
+    """
+    order = np.asarray(params.order)
+    wrong = np.any(np.sort(order, axis=1) != np.arange(4), axis=1)
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"Row {row} has the order {tuple(order[row].tolist())}. It must hold each of 0, 1, 2 and 3 once. Draw the "
+            "parameters again."
+        )
+
+
 def check_scaling(mean: Any, std: Any, channels: int) -> None:
     """Check the mean and the standard deviation that scale the pixels of views.
 
@@ -405,8 +424,8 @@ def check_params(params: ViewParams, count: int, height: int, width: int, channe
 
     Raises:
         ValueError: if a parameter does not have 2N rows, if a crop box is empty or reaches beyond the image, if a
-            floating-point parameter is NaN or infinite, or if C is not 3 and a view is grey or changes saturation or
-            hue.
+            floating-point parameter is NaN or infinite, if an order does not hold each operation once, or if C is not 3
+            and a view is grey or changes saturation or hue.
     """
     check_rows(params, count)
     y, x, h, w = np.asarray(params.box, np.int64).T
@@ -418,6 +437,7 @@ def check_params(params: ViewParams, count: int, height: int, width: int, channe
             f"pixel and lie inside the image of {height} x {width} pixels."
         )
     check_finite(params)
+    check_order(params)
     coloured = (params.saturation != 1) | (params.hue != 0) | params.grey
     if channels != 3 and np.any(coloured):
         raise ValueError(

@@ -21,6 +21,7 @@ from lowlevel_simclr.contract.checks import (
     check_finite,
     check_frames,
     check_largest_pixel,
+    check_order,
     check_rows,
     check_sizes,
     check_whole,
@@ -119,13 +120,15 @@ def find_sound_rows(epoch: Any, index: tf.Tensor, frames: tf.Tensor, height: int
     return tf.concat([sound, sound], axis=0)
 
 
-def are_factors_finite(params: ViewParams) -> tf.Tensor:
-    """Return for each view whether all its floating-point parameters are finite, (2N,) bool."""
-    return tf.reduce_all(tf.stack([tf.math.is_finite(getattr(params, name)) for name in FINITE_FIELDS]), axis=0)
+def are_numbers_sound(params: ViewParams) -> tf.Tensor:
+    """Return for each view whether its floats are finite and its order holds each operation once, (2N,) bool."""
+    finite = tf.reduce_all(tf.stack([tf.math.is_finite(getattr(params, name)) for name in FINITE_FIELDS]), axis=0)
+    once = tf.reduce_any(params.order[:, :, None] == tf.range(4), axis=1)  # (2N, 4), whether an operation is there
+    return finite & tf.reduce_all(once, axis=1)
 
 
-def refuse_infinite_factors(params: ViewParams) -> ViewParams:
-    """Check that all floating-point parameters are finite. In a graph, set the box of a view to -1 if they are not.
+def refuse_unsound_numbers(params: ViewParams) -> ViewParams:
+    """Check floats and orders. In a graph, set the box of a view to -1 if `are_numbers_sound` finds them wrong.
 
     Args:
         params: parameters as tensors.
@@ -134,12 +137,13 @@ def refuse_infinite_factors(params: ViewParams) -> ViewParams:
         The parameters, with the boxes changed as said above.
 
     Raises:
-        ValueError: in eager mode, see `checks.check_finite`.
+        ValueError: in eager mode, see `checks.check_finite` and `checks.check_order`.
     """
     if tf.executing_eagerly():
         check_finite(params)
+        check_order(params)
         return params
-    return params._replace(box=mark_rows(params.box, are_factors_finite(params)))
+    return params._replace(box=mark_rows(params.box, are_numbers_sound(params)))
 
 
 def refuse_large_pixels(images: tf.Tensor) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import tensorflow as tf
 
 from lowlevel_simclr.contract.checks import check_images, complete_scaling
-from lowlevel_simclr.contract.view_checks import convert_params, refuse_infinite_factors, refuse_large_pixels
+from lowlevel_simclr.contract.view_checks import convert_params, refuse_large_pixels, refuse_unsound_numbers
 from lowlevel_simclr.contract.view_params import ViewParams
 from lowlevel_simclr.ops import _library, _route
 
@@ -54,11 +54,13 @@ def make_views(
     Raises:
         TypeError: if size is not a whole number, if params are not ViewParams, or if a field has the wrong type.
         ValueError: if a shape or type is wrong, or if params do not have 2N rows. In eager mode, it is also raised if a
-            floating-point parameter is NaN or infinite, or if floating-point pixels are in [0, 255].
+            floating-point parameter is NaN or infinite, if a row of `order` does not hold each operation once, or if
+            floating-point pixels are in [0, 255].
         tf.errors.InvalidArgumentError: in each of these cases: (1) a box is empty or reaches beyond the image; (2) a
             view is grey or changes saturation or hue, but C is not 3; (3) in a graph, a floating-point parameter is NaN
-            or infinite; (4) params do not have 2N rows, and N was not known while the graph was built. In the first
-            three cases, the message names the row. On a GPU, no error is raised: the pixels of a wrong view are NaN.
+            or infinite, or an order does not hold each operation once; (4) params do not have 2N rows, and N was not
+            known while the graph was built. In the first three cases, the message names the row. On a GPU, no error is
+            raised: the pixels of a wrong view are NaN.
         XlaRouteError: under jit_compile or on a GPU, if XLA cannot call the kernels in this TensorFlow.
         NotImplementedError: on a GPU, if the library was built without CUDA kernels.
 
@@ -75,7 +77,7 @@ def make_views(
     params = convert_params(params, images.shape[0])
     in_xla = _route.takes_custom_call(images)
     refuse_large_pixels(images)
-    params = refuse_infinite_factors(params)
+    params = refuse_unsound_numbers(params)
     if not blur:
         params = params._replace(blur_sigma=tf.zeros_like(params.blur_sigma))
     offset, scale = complete_scaling(mean, std, images.shape[-1])

@@ -37,7 +37,7 @@ import tensorflow as tf
 
 from lowlevel_simclr.contract.checks import check_images, check_params, complete_scaling
 from lowlevel_simclr.contract.constants import FULL_SCALE, GREY_WEIGHTS
-from lowlevel_simclr.contract.view_checks import are_factors_finite, convert_params, refuse_large_pixels
+from lowlevel_simclr.contract.view_checks import are_numbers_sound, convert_params, refuse_large_pixels
 from lowlevel_simclr.contract.view_params import BRIGHTNESS, CONTRAST, HUE, SATURATION, ViewParams
 
 Planes = list[tf.Tensor]  # C tensors (2N, S * S), float32
@@ -80,7 +80,7 @@ def make_views(
         ValueError: if a shape or type is wrong. In eager mode also if `reference.make_views` would refuse the
             parameters. A graph does not know their values. So a graph makes a view all NaN if its box is empty or
             leaves the image (`draw_view_params` draws no such box for an index in its range), if a factor is NaN or
-            infinite, or if the view changes colours and C is not 3.
+            infinite, if its order does not hold each operation once, or if the view changes colours and C is not 3.
 
     Examples:
         >>> import tensorflow as tf
@@ -279,7 +279,7 @@ def _is_sound(params: ViewParams, shape: tf.TensorShape) -> tf.Tensor:
     sound = (y >= 0) & (x >= 0) & (h >= 1) & (w >= 1) & (y + h <= shape[1]) & (x + w <= shape[2])
     if shape[-1] != 3:
         sound &= (params.saturation == 1) & (params.hue == 0) & ~params.grey
-    return sound & are_factors_finite(params)
+    return sound & are_numbers_sound(params)
 
 
 def _finish(planes: Planes, sound: tf.Tensor, grey: tf.Tensor, mean: Any, std: Any) -> tf.Tensor:

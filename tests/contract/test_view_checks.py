@@ -206,6 +206,44 @@ def test_a_native_graph_refuses_such_a_view(mode: str, factor: str) -> None:
         make(*map(tf.constant, params))
 
 
+# Orders
+
+WRONG_ORDERS = [(0, 1, 2, 4), (-1, 1, 2, 3), (0, 0, 2, 3), (3, 3, 3, 3), (0, 1, 2, 2**31 - 1)]
+
+
+@IMPLEMENTATIONS
+@pytest.mark.parametrize("order", WRONG_ORDERS, ids=str)
+def test_an_order_that_is_no_permutation_is_refused_by_row(made_by: Any, order: tuple[int, ...]) -> None:
+    """Test orders with another number than 0 to 3, or with one twice.
+
+    Once, the native op left out an operation that it did not know, and the others took it for hue.
+    """
+    params = params_of(4, box=[0, 0, 8, 8], hue=0.1, brightness=0.5)
+    params.order[2] = order
+    with pytest.raises(ValueError, match=rf"Row 2 has the order \({order[0]}, .*\)\. It must hold each of 0, 1, 2"):
+        made_by.make_views(images_of(2, 8, 8), params, 6)
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_a_stock_graph_makes_the_view_of_such_an_order_nan(mode: str) -> None:
+    params = params_of(6, box=[0, 0, 8, 8])
+    params.order[:5] = WRONG_ORDERS
+    make = build_for_mode(lambda *fields: stock.make_views(images_of(3, 8, 8), ViewParams(*fields), 6), mode)
+    made = np.isnan(make(*map(tf.constant, params)).numpy())
+    np.testing.assert_array_equal(made.all(axis=(1, 2, 3)), [True] * 5 + [False])
+    np.testing.assert_array_equal(made.any(axis=(1, 2, 3)), [True] * 5 + [False])
+
+
+@pytest.mark.parametrize("mode", list_modes()[1:])
+@on_the_host
+def test_a_native_graph_refuses_such_an_order(mode: str) -> None:
+    params = params_of(4, box=[0, 0, 8, 8])
+    params.order[2] = 0, 0, 2, 3
+    make = build_for_mode(lambda *fields: ops.make_views(images_of(2, 8, 8), ViewParams(*fields), 6), mode)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"Row 2 has the box .* = \(-1, -1, -1, -1\)"):
+        make(*map(tf.constant, params))
+
+
 # Pixels
 
 
