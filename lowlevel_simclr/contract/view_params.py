@@ -31,7 +31,7 @@ class ViewParams(NamedTuple):
     saturation: Any  # (2N,) float32: factor of the HSV saturation S; values below 0 count as 0
     hue: Any  # (2N,) float32: shift of the HSV hue H; 1 is the full colour circle
     brightness_shift: Any  # (2N,) float32: added after the brightness factor; unit of pixels in [0, 1]
-    order: Any  # (2N, 4) int32: column k has the k-th operation: 0 brightness, 1 contrast, 2 saturation, 3 hue; each once
+    order: Any  # (2N, 4) int32: the k-th operation; 0 brightness, 1 contrast, 2 saturation, 3 hue, each once
     clip: Any  # (2N,) bool: whether each colour operation ends with a clip to [0, 1]
     grey: Any  # (2N,) bool: whether the view is grey
     blur_sigma: Any  # (2N,) float32: standard deviation in pixels of the view; 0 means no blur

@@ -79,6 +79,8 @@ def _find_extra_formats() -> dict[str, tuple[str, ...]]:
 
 EXTRA_FORMATS = _find_extra_formats()
 RULES = 1  # Increase it when a change gives different pixels for the same bytes. Old packed pixels are then not used.
+# What decides the pixels of given bytes. Pillow 13 changed the order of the two passes of its resize, and so its bits.
+PIXEL_RULES = (RULES, int(PIL.__version__.partition(".")[0]))
 # The versions that decide whether a file can be used. If one of them changes, files that could not be used before are
 # tried again.
 READER = f"rules {RULES}, Pillow {PIL.__version__}: {', '.join((*FORMATS, *EXTRA_FORMATS))}"

@@ -2,8 +2,9 @@
 
 A file holds n images (H, W, C) uint8 one after another, then a description: the height and width of each image, a
 checksum of each block of images, and a checksum of the description. The name of the file is a hash of the contents of
-the image files and of the rules for decoding them. So several runs and processes share the file, and a changed data set
-has another file. A file gets its name only when it is complete. It can be deleted at any time.
+the image files, of the rules for decoding them, and of the major version of Pillow. So several runs and processes share
+the file, and a changed data set has another file. A file gets its name only when it is complete. It can be deleted at
+any time.
 
 An unfinished file has the ending `.partial`. If a process was stopped, the next one keeps the blocks that are complete.
 """
@@ -26,7 +27,7 @@ import numpy as np
 
 from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.data.dataset import DataError
-from lowlevel_simclr.data.image_file import RULES, Bounds, Shape
+from lowlevel_simclr.data.image_file import PIXEL_RULES, Bounds, Shape
 from lowlevel_simclr.data.streamed import StreamedImages
 from lowlevel_simclr.runtime.files import lock_file, read_regular_file, write_atomically
 
@@ -67,7 +68,7 @@ def make_key(digests: list[bytes], shape: Shape, bounds: Bounds | None = None) -
         shape: the shape of the array of an image.
         bounds: the largest allowed sides of an image inside its array, or None if the arrays have no padding.
     """
-    digest = hashlib.sha256(repr((RULES, tuple(shape), *([] if bounds is None else [tuple(bounds)]))).encode())
+    digest = hashlib.sha256(repr((PIXEL_RULES, tuple(shape), *([] if bounds is None else [tuple(bounds)]))).encode())
     for each in digests:
         digest.update(bytes([len(each)]) + each)
     return digest.hexdigest()[:32]
@@ -230,7 +231,7 @@ class Packing:
             sizes: (n, 2) int32, the height and width of each image inside its array.
         """
         count, *shape = self._shape
-        notes = {"count": count, "shape": shape, "blocks": self._checksums, "rules": RULES}
+        notes = {"count": count, "shape": shape, "blocks": self._checksums, "rules": PIXEL_RULES}
         text = sizes.astype("<i4").tobytes() + json.dumps(notes).encode()
         self._file.write(text + _check(text) + _MAGIC + len(text).to_bytes(8, "little"))
         os.fsync(self._file.fileno())

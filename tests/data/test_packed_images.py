@@ -115,9 +115,11 @@ def test_other_pixels_are_another_file(root: Path, monkeypatch: pytest.MonkeyPat
     load(root, largest_side=8)
     write_pictures(root, "train/b/04.png")
     load(root)
-    monkeypatch.setattr(packed_images, "RULES", image_file.RULES + 1)
-    load(root)
-    assert len(list((root.parent / "cache").glob("*.pixels"))) == 4
+    rules, pillow = image_file.PIXEL_RULES
+    for others in ((rules + 1, pillow), (rules, pillow + 1)):
+        monkeypatch.setattr(packed_images, "PIXEL_RULES", others)
+        load(root)
+    assert len(list((root.parent / "cache").glob("*.pixels"))) == 5
 
 
 @pytest.mark.parametrize(("first", "own"), [(0, None), (2, None), (1, [3, 0])])
