@@ -159,7 +159,9 @@ def plot_neighbours(
             _write_text(axes, x + side / 2, y + side + 5, text, color=colour or INK, ha="center", va="top", size=7.5)
         for left in range(4, picture.shape[1], width + apart):
             axes.text(left, -5, "query", weight="bold")
-            axes.text(left + pitch + 8, -5, "nearest in h, from left to right", weight="bold")
+            # Above fewer than four neighbours, the whole title would be cut off at the edge of the picture.
+            title = "nearest in h, from left to right" if found.shape[1] > 3 else "nearest in h"
+            axes.text(left + pitch + 8, -5, title, weight="bold")
         _save_figure(figure, path)
 
 

@@ -185,6 +185,22 @@ def test_without_labels_or_names_nothing_is_marked(
     assert not any(text.get_text()[:1] in "\u2713\u2717" for text in figures[0].axes[0].texts if text.get_text())
 
 
+@pytest.mark.parametrize("neighbours", [2, 3, 4, 5])
+@pytest.mark.parametrize("queries", [1, 2])
+def test_the_titles_of_neighbours_lie_in_the_picture_and_apart(
+    tmp_path: Path, figures: list[Figure], queries: int, neighbours: int
+) -> None:
+    """Test the few neighbours of a small data set. Once, the title was cut off with fewer than four of them."""
+    found = some_images(queries * neighbours).reshape(queries, neighbours, 32, 32, 3)
+    labels = np.zeros((queries, neighbours), np.int64)
+    plots.plot_neighbours(tmp_path / "n.png", some_images(queries), found, labels[:, 0], labels, CLASSES)
+    figures[0].draw_without_rendering()
+    titles = [text.get_window_extent() for text in figures[0].axes[0].texts if text.get_weight() == "bold"]
+    assert len(titles) == 2 * queries
+    assert all(figures[0].bbox.x0 <= box.x0 and box.x1 <= figures[0].bbox.x1 for box in titles)
+    assert not any(one.overlaps(other) for one in titles for other in titles if one is not other)
+
+
 # learning.png
 
 
