@@ -21,6 +21,7 @@ KINDS = {  # the names of split folders in lower case, and the split that each s
     "valid": "validation",
     "validation": "validation",
 }
+GIVE_FLAG = " Give one of these flags."  # the end of the message of TwoReadings
 HELD = ("test", "validation")  # the first of these splits that exists is held out; the other one is not used
 
 
@@ -113,7 +114,7 @@ def _refuse_two_readings(
     classes = ", ".join(sorted([*named, *others]))
     raise TwoReadings(
         f"The folders of {root} have two readings: --splits none takes {classes} for classes, and --splits named "
-        f"{second}. Give one of these flags."
+        f"{second}.{GIVE_FLAG}"
     )
 
 

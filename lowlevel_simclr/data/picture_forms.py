@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lowlevel_simclr.data import parquet, path_forms, shards, tfds, tfrecord
 from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.data.encoded import Encoded, Files
-from lowlevel_simclr.data.folder_layout import TwoReadings
+from lowlevel_simclr.data.folder_layout import GIVE_FLAG, TwoReadings
 from lowlevel_simclr.data.image_folder import Listing, arrange_files, list_images
 from lowlevel_simclr.data.image_walk import find_image_files
 from lowlevel_simclr.data.records import Records, arrange_records, number_labels
@@ -128,7 +128,7 @@ def _name_classes(request: Request, root: Path, paths: Sequence[str]) -> tuple[S
     try:
         return find_table_classes(root, str(request.path), paths, request.splits, request.tables), ""
     except TwoReadings as error:
-        return [""] * len(paths), str(error)
+        return [""] * len(paths), str(error).removesuffix(GIVE_FLAG)
 
 
 def _find_form(request: Request) -> str:

@@ -50,7 +50,7 @@ def find_given(paths: Sequence[Path], own: Request | None = None) -> Given:
 
     Args:
         paths: paths of files or folders, or data sets as `--dataset` takes them, such as list:FILE or shapes.
-        own: the data set of the run. If it is among `paths`, it is read with the settings of the run.
+        own: the data set of the run. If it or its folder is among `paths`, it is read with the settings of the run.
 
     Raises:
         EmbedError: if a path does not exist, if there is no image at all, or if images have 2 or 4 channels.
@@ -78,10 +78,27 @@ def _find_one(path: Path, own: Request | None) -> Given:
     if (name in DATASETS or name.startswith("npz:")) and not there:
         return _draw_arrays(own if own and own.dataset == name else Request(name))
     if name.startswith(PICTURE_FORMS) and not there:
-        return _find_pictures(own if own and own.dataset == name else Request(name))
+        return _find_in_folder(Request(name), own) if not own or own.dataset != name else _find_pictures(own)
     if _is_folder(path):
-        return _find_pictures(Request(f"folder:{name}"))
+        return _find_in_folder(Request(f"folder:{name}"), own)
     return Given(Files(Path(), [name]), [""])
+
+
+def _find_in_folder(request: Request, own: Request | None) -> Given:
+    """Return the images of a folder or of another data set. The folder of the run is read with its settings."""
+    if own is None or not _is_same_folder(own, request):
+        return _find_pictures(request)
+    labels, split = (file and str(file.absolute()) for file in (own.tables.labels, own.tables.split))
+    gone = [file for file in (labels, split) if file and not os.path.isfile(file)]
+    if gone:
+        given = _find_pictures(request._replace(splits=own.splits))
+        return given._replace(notes=[*given.notes, f"The labels are the folders, because {gone[0]} is not there."])
+    return _find_pictures(request._replace(splits=own.splits, labels=labels, split=split))
+
+
+def _is_same_folder(one: Request, other: Request) -> bool:
+    folders = all(each.dataset.startswith("folder:") for each in (one, other))
+    return folders and os.path.realpath(one.path) == os.path.realpath(other.path)
 
 
 def _find_pictures(request: Request) -> Given:

@@ -78,6 +78,24 @@ def test_the_runs_own_data_set_is_read_with_the_settings_of_the_run(tmp_path: Pa
     assert [os.path.basename(name) for name in names_of(given)] == ["00.png", "01.png"]
 
 
+@pytest.mark.parametrize("name", ["{}", "{}/../x", "folder:{}/"])
+def test_the_folder_of_the_run_is_read_with_the_settings_of_the_run(tmp_path: Path, name: str) -> None:
+    """Test the folder itself. Once, a run with --splits none asked to give that flag, which embed does not have."""
+    root = write_pictures(tmp_path / "x", *make_names("bus", 2), *make_names("train", 2))
+    own = Request(f"folder:{root}", splits="none")
+    given = find_given([Path(name.format(root))], own)
+    assert given.labels == ["bus", "bus", "train", "train"] and given.notes == []
+    [note] = find_given([Path(name.format(root))]).notes
+    assert "two readings: " in note and note.endswith("trains on train/ and ignores bus/.")
+    (tmp_path / "labels.csv").write_text("x/bus/00.png,cat\n")
+    own = Request("folder:x", str(tmp_path), labels="labels.csv")
+    assert find_given([Path(name.format(root))], own).labels == ["cat", "", "", ""]
+    (tmp_path / "labels.csv").unlink()
+    given = find_given([Path(name.format(root))], own._replace(splits="none"))
+    assert given.labels == ["bus", "bus", "train", "train"]
+    assert given.notes == [f"The labels are the folders, because {tmp_path}/labels.csv is not there."]
+
+
 def test_records_have_their_labels(tmp_path: Path) -> None:
     path = write_pictures_as_records(tmp_path / "a.tfrecord", range(4))
     given = find_given([Path(f"tfrecord:{path}")])
