@@ -17,7 +17,7 @@ import tensorflow as tf
 from lowlevel_simclr.api.networks import list_own_images, make_run_embedder
 from lowlevel_simclr.api.similar_images import print_neighbours, read_photographs, write_duplicates
 from lowlevel_simclr.api.stored import read_run_config
-from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.config.names import format_count, show_name
 from lowlevel_simclr.data.image_file import READER
 from lowlevel_simclr.evaluation.embedding.encoder import Embedder, read_bounds, read_stored_shape
 from lowlevel_simclr.evaluation.embedding.given import EmbedError, Given, find_given, hash_given
@@ -119,10 +119,10 @@ def _print_written(options: EmbedOptions, embedding: Embedding) -> None:
     bad = [*embedding.job.given.left_out, *embedding.bad]
     for path, reason in bad:
         print(f"Skipped {show_name(path)}: {show_name(reason)}", file=sys.stderr)
-    numbers = f"{len(embedding)} images, {embedding.width} numbers each"
+    numbers = f"{format_count(len(embedding), 'image')}, {embedding.width} numbers each"
     print(f"Wrote the {KINDS[options.output]} of {numbers}, to {show_name(options.out)}.")
     if bad:
-        print(f"{len(bad)} image{'s' * (len(bad) > 1)} could not be read, see above.")
+        print(f"{format_count(len(bad), 'image')} could not be read, see above.")
 
 
 @contextlib.contextmanager

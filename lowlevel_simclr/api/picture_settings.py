@@ -50,14 +50,15 @@ def choose_for_pictures(config: Config, given: Mapping[str, Any] | None, out: Pa
         return config
     gpu = finds_gpu()
     chosen = override_settings(adapt_to_pictures(*pictures, None if fresh else _read_preset(out), gpu), given)
-    model = chosen.model
+    model, count = chosen.model, chosen.train.batch_size
+    of_all = f" of {pictures.number}" if count <= pictures.number else ""  # otherwise a later step refuses the batch
     print(
         f"settings             preset {chosen.preset}, because the shorter side of the images has {pictures.side} "
         f"pixels (median){'' if gpu or pictures.side < LARGE_SIDE else ' and there is no GPU'}"
     )
     print(
         f"                     {model.encoder}, {model.stem} stem, views of {model.image_size} pixels, "
-        f"{chosen.train.batch_size} of {pictures.number} images per step"
+        f"{count}{of_all} images per step"
     )
     print("                     to change them: --preset, --encoder, --stem, --image-size, --batch-size", flush=True)
     return chosen

@@ -22,7 +22,7 @@ from lowlevel_simclr.api.budget_settings import choose_for_budget, keep_earlier_
 from lowlevel_simclr.config.command_line import RunOptions
 from lowlevel_simclr.config.fields import format_value, list_fields
 from lowlevel_simclr.config.identity import get_identity, list_differences, to_dict
-from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.config.names import format_count, show_name
 from lowlevel_simclr.config.settings import Config, ConfigError
 from lowlevel_simclr.config.validation import restore_config
 from lowlevel_simclr.data import catalog
@@ -205,4 +205,4 @@ def _preview(plan: Plan, images: DataSet, out: Path) -> None:
     """Draw views.png into the run folder's plots/, and print its path."""
     path = out / "plots" / "views.png"
     count = pictures.draw_views(plan, images, path)
-    print(f"Drew the views of {count} images: {show_name(path)}")
+    print(f"Drew the views of {format_count(count, 'image')}: {show_name(path)}")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.config.names import format_count, show_name
 from lowlevel_simclr.evaluation.drawing import import_drawing
 from lowlevel_simclr.evaluation.embedding.given import EmbedError, Given
 from lowlevel_simclr.evaluation.embedding.job import Embedding, Job
@@ -89,7 +89,8 @@ def print_neighbours(embedding: Embedding, photographs: Photographs, out: Path) 
         print(f"Nearest to {show_name(name)} (cosine similarity of {embedding.job.output}):")
         for row, similarity in rows:
             print(f"  {similarity:.4f}  {show_name(embedding.name(row))}")
-    what = _count(len(photographs.pixels), len(nearest), "photographs with their neighbours")
+    neighbours = "its neighbours" if len(nearest) == 1 else "their neighbours"
+    what = f"{_count(len(photographs.pixels), len(nearest), 'photograph')} with {neighbours}"
     _draw(_name_beside(out, "neighbours.png"), what, lambda path: _draw_rows(path, embedding, photographs, nearest))
 
 
@@ -130,7 +131,7 @@ def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
     _forget(picture)
     write_atomically(table, lambda file: file.write(_format_pairs(embedding, pairs).encode()))
     what = f"with a cosine similarity of {embedding.job.output} of at least {threshold}"
-    print(f"Found {pairs.found} pair{'s' * (pairs.found != 1)} {what}, written to {show_name(table)}.")
+    print(f"Found {format_count(pairs.found, 'pair')} {what}, written to {show_name(table)}.")
     if pairs.found > MOST_PAIRS:
         print(f"Only the {MOST_PAIRS} most similar pairs are written. Use a higher --duplicates to see fewer.")
     if len(rows) > 1:
@@ -140,7 +141,8 @@ def write_duplicates(embedding: Embedding, threshold: float, out: Path) -> None:
     if not pairs.found:
         return
     shown = np.unique(np.linspace(0, len(pairs.places) - 1, min(DRAWN_PAIRS, len(pairs.places))).astype(np.int64))
-    drawn = _count(len(shown), pairs.found, "pairs, evenly spread from the most to the least similar")
+    drawn = _count(len(shown), pairs.found, "pair")
+    drawn += ", evenly spread from the most to the least similar" if pairs.found > 1 else ""
     _draw(picture, drawn, lambda path: _draw_pairs(path, embedding, pairs, shown))
 
 
@@ -172,9 +174,10 @@ def _name_beside(out: Path, ending: str) -> Path:
     return out.with_name(f"{out.stem}-{ending}")
 
 
-def _count(drawn: int, count: int, what: str) -> str:
+def _count(drawn: int, count: int, noun: str) -> str:
     """Return a text such as "20 of 31 pairs", or "20 pairs" if all of them are drawn."""
-    return f"{drawn} {what}" if drawn == count else f"{drawn} of {count} {what}"
+    whole = format_count(count, noun)
+    return whole if drawn == count else f"{drawn} of {whole}"
 
 
 def _forget(picture: Path) -> None:

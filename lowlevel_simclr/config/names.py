@@ -33,6 +33,31 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
+def format_count(count: int, noun: str, plural: str = "") -> str:
+    """Return a number and a noun, such as "1 image" or "20 images".
+
+    Args:
+        count: the number.
+        noun: the noun in the singular.
+        plural: the noun in the plural. Empty: the singular with an "s".
+
+    Examples:
+        >>> format_count(1, "image"), format_count(20, "image")
+        ('1 image', '20 images')
+    """
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+
+
+def format_none(count: int, noun: str) -> str:
+    """Return the subject of a sentence about `count` things that all failed.
+
+    Examples:
+        >>> format_none(1, "image"), format_none(20, "image")
+        ('No image', 'None of the 20 images')
+    """
+    return f"No {noun}" if count == 1 else f"None of the {format_count(count, noun)}"
+
+
 class OneLineError(Exception):
     """An error whose message is always printable, even if it quotes a name or what a library says about a file."""
 

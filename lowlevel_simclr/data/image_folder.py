@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lowlevel_simclr.config.choices import SMALLEST_BATCH
-from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.config.names import format_count, format_none, show_name
 from lowlevel_simclr.data import image_file, packed_images
 from lowlevel_simclr.data.dataset import UNLABELLED, DataError, DataSet, Split, choose_held_out, explain_too_few
 from lowlevel_simclr.data.encoded import Encoded, Files
@@ -252,7 +252,8 @@ def _explain_no_images(root: Path, found: FoundFiles) -> str:
         which = f"{len(found.left_out)} left out, the first is {path}: {reason}"
         return f"{root} contains no images that can be read ({which}). Give a folder with {endings} files."
     such = f", such as {found.others[0]}" if found.others else ""
-    return f"{root} contains no images ({len(found.others)} other files{such}). Give a folder with {endings} files."
+    others = format_count(len(found.others), "other file")
+    return f"{root} contains no images ({others}{such}). Give a folder with {endings} files."
 
 
 def _hash_stamp(paths: Sequence[str], identities: np.ndarray) -> str:
@@ -406,7 +407,7 @@ def _sum_up(listing: Listing, index: ImageIndex) -> FoundImages:
 def _refuse_nothing_left(listing: Listing, why: str) -> DataError:
     """Return the error for a folder without a usable image."""
     return DataError(
-        f"None of the {len(listing.paths)} images in {listing.root} can be used. "
+        f"{format_none(len(listing.paths), 'image')} in {listing.root} can be used. "
         f"The first problem is in {listing.paths[0]}: {why}. Use another folder."
     )
 
@@ -463,14 +464,14 @@ def _pack(listing: Listing, index: ImageIndex, order: np.ndarray, form: Form, fo
     shape, bounds = form.shape, [tuple(form.frames.bounds)] if form.frames else []
     count, identities = len(order), listing.identities
     stamp = listing.stamp if identities is None else hashlib.sha256(identities[order].tobytes()).hexdigest()
-    name = hashlib.sha256(repr((stamp, tuple(shape), image_file.RULES, *bounds)).encode()).hexdigest()[:32]
+    name = hashlib.sha256(repr((stamp, tuple(shape), image_file.PIXEL_RULES, *bounds)).encode()).hexdigest()[:32]
     with packed_images.open_packing(folder, name, count, shape) as packing:
         index.recall()  # another process may have made the packed images while this process waited
         if (pixels := _open_packed(index, order, form, folder)) is not None:
             return pixels
         packing.refuse_full_disk()
         print(
-            f"packing {count} images of {shape.height} x {shape.width} pixels: "
+            f"packing {format_count(count, 'image')} of {shape.height} x {shape.width} pixels: "
             f"{count * int(np.prod(shape)) / 2**30:.2f} GiB in {show_name(str(folder))}"
         )
         _fill(packing, listing, index, order, form)

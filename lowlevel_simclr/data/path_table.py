@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lowlevel_simclr.config.names import format_none
 from lowlevel_simclr.data.dataset import DataError
 from lowlevel_simclr.data.image_walk import ENDINGS
 from lowlevel_simclr.runtime.files import LARGEST_TEXT, read_regular_file
@@ -160,8 +161,8 @@ def match_entries(file: Path, column: str, entries: Sequence[Entry], root: Path,
     found = max(([finder.find(base, entry.path) for entry in entries] for base in bases), key=_count_found)
     if not _count_found(found):
         raise DataError(
-            f"None of the {len(entries)} paths in {file} is an image in {root}. The first is {entries[0].path} in line "
-            f"{entries[0].line}. Paths start in the data folder or in the folder of the file."
+            f"{format_none(len(entries), 'path')} in {file} is an image in {root}. The first is {entries[0].path} in "
+            f"line {entries[0].line}. Paths start in the data folder or in the folder of the file."
         )
     values: dict[str, Entry] = {}
     for entry, path in zip(entries, found):

@@ -175,7 +175,8 @@ def _explain_left_out(left_out: Mapping[str, str]) -> str:
     if not left_out:
         return "Give files with images."
     path, reason = next(iter(left_out.items()))
-    return f"{len(left_out)} files were left out, the first is {path}: {reason}."
+    which = "1 file was left out:" if len(left_out) == 1 else f"{len(left_out)} files were left out, the first is"
+    return f"{which} {path}: {reason}."
 
 
 def number_labels(

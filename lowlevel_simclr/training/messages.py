@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from lowlevel_simclr.config.choices import IN_MEMORY
-from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.config.names import format_count, show_name
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.evaluation.export import ENCODER_FILE
@@ -53,7 +53,8 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     widths, norm = " and ".join(map(str, model.projection_widths)), model.projection_batch_norm
     norm = "" if norm == "none" else f", BatchNorm ({norm})"
     print(f"run                  {show_name(run.folder)}: {state} of {plan.steps}, {plan.batch_size} images per step")
-    classes = f"{len(images.classes)} classes (labels unused)" if images.classes else "no labels"
+    names = format_count(len(images.classes), "class", "classes")
+    classes = f"{names} (labels unused)" if images.classes else "no labels"
     print(f"data                 {show_name(plan.dataset)}: {count:,} images to train on, {classes}")
     print_reading(plan, images)
     purpose = f"turns an image into a representation (h) of {f.output_shape[-1]} numbers"
@@ -123,7 +124,7 @@ def print_reading(plan: Plan, images: DataSet) -> None:
     if record["skipped"]:
         count, first = len(record["skipped"]), record["skipped"][0]
         which = show_name(f"{first['path']} ({first['reason']})")
-        print(f"                     skipped {count} images, see data.json; first {which}")
+        print(f"                     skipped {format_count(count, 'image')}, see data.json; first {which}")
     for line in list_left_out(record):
         print(f"                     {show_name(line)}")
     if plan.train_on == "all":
@@ -152,14 +153,13 @@ def list_left_out(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"trains on {' '.join(splits['train'])}, holds out {held}")
     if counts.get("outside_splits"):
         where = " ".join(splits.get("unused", ()))
-        lines.append(f"ignores {counts['outside_splits']} images outside these folders, in {where}")
+        lines.append(f"ignores {format_count(counts['outside_splits'], 'image')} outside these folders, in {where}")
     if record.get("left_out"):
         first = record["left_out"][0]
         lines.append(f"left out {len(record['left_out'])}, see data.json; first {first['path']} ({first['reason']})")
     if record.get("unlabelled"):
         count, first = len(record["unlabelled"]), record["unlabelled"][0]
-        images = "1 image" if count == 1 else f"{count} images"
-        lines.append(f"{images} without a label, not evaluated, see data.json; first {first}")
+        lines.append(f"{format_count(count, 'image')} without a label, not evaluated, see data.json; first {first}")
     return lines
 
 

@@ -59,6 +59,12 @@ def test_without_a_gpu_photographs_get_views_that_a_processor_can_pay(
     assert "has 375 pixels (median) and there is no GPU" in capsys.readouterr().out
 
 
+def test_a_batch_larger_than_the_data_is_not_a_part_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Test a batch that is refused later. Once, the line said "64 of 18 images per step"."""
+    choose(write_pictures(tmp_path, *make_names("a", 20)), "--batch-size", "64")
+    assert "pixels, 64 images per step" in capsys.readouterr().out
+
+
 def test_what_the_user_gives_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_pictures(tmp_path, *make_names("a", 40), height=130, width=130)
     found = choose(tmp_path, "--image-size", "96", "--batch-size", "9")

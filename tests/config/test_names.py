@@ -10,12 +10,19 @@ from pathlib import Path
 import pytest
 
 from lowlevel_simclr.api.errors import REPORTED
-from lowlevel_simclr.config.names import OneLineError, show_name
+from lowlevel_simclr.config.names import OneLineError, format_count, format_none, show_name
 from lowlevel_simclr.config.settings import ConfigError
 
 PACKAGE = Path(__file__).parents[2] / "lowlevel_simclr"
 # The messages of these errors contain no names of files, only numbers and names of this package's variables.
 QUOTE_NO_NAMES = {"Diverged", "EncoderChanged", "NonFiniteLoss", "NonFiniteRepresentation", "NonFiniteState"}
+
+
+def test_a_number_and_its_noun_agree() -> None:
+    """Test numbers in messages. Once, a run printed "skipped 1 images" and "1 classes"."""
+    assert [format_count(count, "image") for count in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert [format_count(count, "class", "classes") for count in (1, 3)] == ["1 class", "3 classes"]
+    assert [format_none(count, "path") for count in (1, 2)] == ["No path", "None of the 2 paths"]
 
 
 @pytest.mark.parametrize(

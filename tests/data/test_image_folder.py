@@ -89,6 +89,21 @@ def test_hidden_files_and_other_endings_are_counted_and_links_followed_once(tmp_
     assert images.classes == ("a", "b")
 
 
+def test_a_link_to_a_file_is_read_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    elsewhere = write_pictures(tmp_path / "elsewhere", *(f"{number}.png" for number in range(12)))
+    root = write_pictures(tmp_path / "pictures", "a/12.png")
+    for path in elsewhere.iterdir():
+        (root / "a" / path.name).symlink_to(path)
+    (root / "a/gone.png").symlink_to(elsewhere / "gone.png")
+    (root / "a/itself.png").symlink_to(root / "a/itself.png")
+    images = load(root)
+    assert len(images.train.images) + len(images.test.images) == 13
+    assert {entry["path"]: entry["reason"] for entry in images.record["skipped"]} == {
+        "a/gone.png": "cannot be read: No such file or directory",
+        "a/itself.png": "cannot be read: Too many levels of symbolic links",
+    }
+
+
 def test_the_record_says_what_the_splits_are_and_what_was_left_out(tmp_path: Path) -> None:
     root = write_pictures(tmp_path, *make_names("Train/a", 2), *make_names("Val/a", 2), "extra/x.png", "Train/y.png")
     make_run_folder(root / "runs/old")
@@ -182,7 +197,7 @@ def test_all_bad_empty_or_too_few_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(dataset.DataError, match="empty contains no images .0 other files.. Give a folder with .bmp"):
         load(empty)
     (empty / "a.txt").write_text("")
-    with pytest.raises(dataset.DataError, match="empty contains no images .1 other files, such as a.txt.. Give a"):
+    with pytest.raises(dataset.DataError, match="empty contains no images .1 other file, such as a.txt.. Give a"):
         load(empty)
     bad = write_pictures(tmp_path / "bad", *make_names("a", 12))
     for path in bad.rglob("*.png"):

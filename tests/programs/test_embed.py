@@ -207,7 +207,7 @@ def test_a_bad_file_with_an_odd_name_is_named_in_one_printable_line(
     [
         ("gone.png", "does not exist. Give image files"),
         ("empty", "There is no image in"),
-        ("bad.png", "None of the 1 images could be read"),
+        ("bad.png", "No image could be read. First problem: "),
     ],
 )
 def test_nothing_to_embed_is_one_sentence(

@@ -229,7 +229,7 @@ WRONG: dict[str, tuple[Prepare, str]] = {
         "The folder pictuers does not exist. Use --dataset folder:PATH with the path of a folder of images.",
     ),
     "a file in place of a folder": (a_file, "file is a file. Use --dataset folder:PATH with the path of a folder"),
-    "a folder of text files": (text_files, "notes contains no images (1 other files, such as a.txt). Give a folder"),
+    "a folder of text files": (text_files, "notes contains no images (1 other file, such as a.txt). Give a folder"),
     "a folder of damaged images": (all_bad, "None of the 20 images in pictures can be used. "),
     "images smaller than a crop": (tiny_images, " in 00.png: smaller than 8 pixels on a side. Use another"),
     "a batch larger than the data": (
@@ -242,7 +242,7 @@ WRONG: dict[str, tuple[Prepare, str]] = {
         two_readings,
         "--splits none takes bus, train for classes, and --splits named trains on train/ and ignores bus/. Give one",
     ),
-    "labels of other images": (other_labels, "None of the 1 paths in labels.csv is an image in pictures. The first is"),
+    "labels of other images": (other_labels, "No path in labels.csv is an image in pictures. The first is"),
     "an image in both splits": (
         in_both_splits,
         "split.csv names 00.png twice: split train in line 1, split test in",

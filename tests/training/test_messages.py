@@ -30,6 +30,7 @@ def test_a_run_says_which_convention_and_head_it_has(capsys: pytest.CaptureFixtu
     run = types.SimpleNamespace(folder="runs/one")
     messages.print_start(plan, run, images, learner, 0, workers.Workers())
     said = capsys.readouterr().out
+    assert "10 classes (labels unused)" in said
     assert "2 x the mean over both views of every image" in said and "16 and 8 units, BatchNorm (google)" in said
     assert "float32 numbers, stock ops (TensorFlow's), no XLA" in said and "cifar stem, for small images" in said
     assert "representation (h) of 64 numbers" in said and "pixels, in colour" in said
@@ -44,7 +45,7 @@ def test_a_skipped_file_is_named_in_one_printable_line(tmp_path: Path, capsys: p
     images = catalog.load_dataset(f"folder:{tmp_path}")
     messages.print_reading(types.SimpleNamespace(data_on="host", train_on="train"), images)
     said = capsys.readouterr().out
-    assert r"skipped 1 images, see data.json; first train/0\x1b[31m\n\xe9.png (empty file)" in said
+    assert r"skipped 1 image, see data.json; first train/0\x1b[31m\n\xe9.png (empty file)" in said
     assert all(line.isprintable() for line in said.splitlines()) and said.count("\n") == 3
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lowlevel_simclr.config.names import format_none
 from lowlevel_simclr.evaluation.embedding.given import EmbedError, Given
 from lowlevel_simclr.evaluation.embedding.parts import PartFolder
 from lowlevel_simclr.evaluation.embedding.reading import (
@@ -64,7 +65,7 @@ class Embedding:
         self._places = np.concatenate([part.places for part in found])  # (n,), the image position of each row
         if not len(self._places):
             count, (name, reason) = len(job.given.source), self.bad[0]
-            raise NothingRead(f"None of the {count} images could be read. First problem: {name}: {reason}.")
+            raise NothingRead(f"{format_none(count, 'image')} could be read. First problem: {name}: {reason}.")
         self.width = next(self.read_rows()).shape[1]
 
     def __len__(self) -> int:
