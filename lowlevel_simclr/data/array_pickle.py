@@ -151,6 +151,18 @@ class _StoredArray:
         self.array = np.frombuffer(raw, stored.dtype).reshape(shape, order="F" if columns_first else "C")
 
 
+def _read_flat_array(
+    raw: bytes | bytearray, stored: _StoredType, shape: Sequence[int], order: str, axes: Sequence[int] | None = None
+) -> _StoredArray:
+    """Return an array that protocol 5 stores as bytes, with the arguments of NumPy's `_frombuffer`."""
+    made = _StoredArray()
+    flat = np.frombuffer(raw, stored.dtype)
+    made.array = flat.reshape(shape, order="F" if order == "F" else "C")
+    if axes is not None:
+        made.array = made.array.transpose(axes)
+    return made
+
+
 def _read_stored_bytes(text: str, encoding: str) -> bytes:
     """Return the bytes that a pickle stores as text.
 
@@ -161,11 +173,13 @@ def _read_stored_bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-# A pickled array names these functions and types. The three definitions above replace them, so NumPy's own functions,
-# which trust their input, are never called. NumPy 2 moved `_reconstruct` to another module, so there are two names.
+# A pickled array names these functions and types. The definitions above replace them, so NumPy's own functions, which
+# trust their input, are never called. NumPy 2 moved both functions to other modules, so there are two names of each.
 _ADMITTED: dict[str, Callable[..., Any]] = {
     "numpy.core.multiarray._reconstruct": _StoredArray,
     "numpy._core.multiarray._reconstruct": _StoredArray,
+    "numpy.core.numeric._frombuffer": _read_flat_array,
+    "numpy._core.numeric._frombuffer": _read_flat_array,
     "numpy.ndarray": _StoredArray,
     "numpy.dtype": _StoredType,
     "_codecs.encode": _read_stored_bytes,

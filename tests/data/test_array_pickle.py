@@ -10,6 +10,7 @@ import pickle
 import struct
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,13 +35,44 @@ def make_doubled_key(times: int) -> bytes:
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_flat_pickle_is_read(tmp_path: Path, protocol: int) -> None:
-    if protocol == 5:
-        flat = {key: value for key, value in SOUND.items() if key != b"data"}  # loading its array would call a function
-        assert read(tmp_path, pickle.dumps(flat, protocol)) == {"labels": [1, 2], "names": [b"a", b"a"]}
-        return
-    found = read(tmp_path, pickle.dumps(SOUND, protocol))
+    """Test arrays of every protocol. Once, an array of protocol 5 was taken for code and refused."""
+    cube = np.arange(24, dtype=">i4").reshape(2, 3, 4)
+    frozen = np.arange(3)
+    frozen.flags.writeable = False
+    kinds: dict[bytes, np.ndarray] = {b"columns": np.asfortranarray(cube), b"axes": cube.transpose(1, 0, 2)}
+    kinds |= {b"cut": cube[:, ::2], b"frozen": frozen}
+    found = read(tmp_path, pickle.dumps({**SOUND, **kinds}, protocol))
+    for name, array in kinds.items():
+        np.testing.assert_array_equal(found[name.decode()], array, strict=True)
     np.testing.assert_array_equal(found["data"], SOUND[b"data"])
-    assert found["labels"] == [1, 2]
+    assert found["labels"] == [1, 2] and found["names"] == [b"a", b"a"]
+
+
+@pytest.mark.parametrize("module", ["numpy.core", "numpy._core"])
+def test_an_array_of_protocol_5_has_the_names_of_either_numpy(tmp_path: Path, module: str) -> None:
+    content = pickle.dumps(SOUND, 5)
+    at = content.index(b".numeric")
+    start = content.rindex(b"\x8c", 0, at)  # SHORT_BINUNICODE, and the length of the name of the module
+    name = f"{module}.numeric".encode()
+    whole = content[:start] + b"\x8c" + bytes([len(name)]) + name + content[at + len(".numeric") :]
+    frame = whole.index(b"\x95") + 1  # the length of the frame, which the name has changed
+    whole = whole[:frame] + struct.pack("<Q", len(whole) - frame - 8) + whole[frame + 8 :]
+    np.testing.assert_array_equal(read(tmp_path, whole)["data"], SOUND[b"data"])
+
+
+@pytest.mark.parametrize(
+    "change", [("O", (2, 3), "C"), ("u1", (2, 2), "C"), ("u1", (6,), "C", (0, 1)), ("u1", "2", "C")]
+)
+def test_a_wrong_array_of_protocol_5_is_one_sentence(tmp_path: Path, change: tuple[Any, ...]) -> None:
+    code, *rest = change
+    call, *_ = np.arange(3).__reduce_ex__(5)
+
+    class Wrong:
+        def __reduce__(self) -> Any:
+            return call, (b"123456", np.dtype(code), *rest)
+
+    with pytest.raises(DataError, match="batch is damaged or truncated .*. Unpack it again."):
+        read(tmp_path, pickle.dumps({b"data": Wrong()}, 5))
 
 
 def test_lists_may_be_as_long_as_those_of_cifar(tmp_path: Path) -> None:

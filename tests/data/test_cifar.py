@@ -55,8 +55,10 @@ WRITERS: dict[str, Callable[[dict[bytes, Any]], bytes]] = {
     "Python 2": python_2_bytes,
     "protocol 2": lambda content: pickle.dumps(content, protocol=2),
     "protocol 4": lambda content: pickle.dumps(content, protocol=4),
+    "protocol 5": lambda content: pickle.dumps(content, protocol=5),
     "text keys": lambda content: pickle.dumps({key.decode(): value for key, value in content.items()}, protocol=4),
-    "column-major": lambda content: pickle.dumps({**content, b"data": np.asfortranarray(content[b"data"])}),
+    "column-major": lambda content: pickle.dumps({**content, b"data": np.asfortranarray(content[b"data"])}, 4),
+    "column-major 5": lambda content: pickle.dumps({**content, b"data": np.asfortranarray(content[b"data"])}, 5),
     "label array": lambda content: pickle.dumps({**content, b"labels": np.array(content[b"labels"], ">i4")}),
 }
 
@@ -116,7 +118,7 @@ class Runs:
         (bytearray, (b"a",), "builtins.bytearray"),
     ],
 )
-@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_code_is_refused_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any, arguments: Any, name: str, protocol: int
 ) -> None:
