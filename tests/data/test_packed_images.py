@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+import PIL
 import pytest
 
 from lowlevel_simclr.data import batches, catalog, image_file, image_index, packed_images
@@ -116,6 +117,7 @@ def test_other_pixels_are_another_file(root: Path, monkeypatch: pytest.MonkeyPat
     write_pictures(root, "train/b/04.png")
     load(root)
     rules, pillow = image_file.PIXEL_RULES
+    assert pillow == int(PIL.__version__.split(".")[0])
     for others in ((rules + 1, pillow), (rules, pillow + 1)):
         monkeypatch.setattr(packed_images, "PIXEL_RULES", others)
         load(root)
