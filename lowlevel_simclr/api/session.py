@@ -90,7 +90,7 @@ def run_session(config: Config, options: RunOptions, images: DataSet | None = No
 def _run_session(config: Config, options: RunOptions, given: DataSet | None) -> Finished:
     train = config.train
     cluster = find_cluster(options.hosts, options.rank)
-    team = gather_team(train.devices, train.batch_norm, train.ghost_batch, train.worker_timeout, cluster)
+    team = gather_team(train.devices, train.batch_norm, train.ghost_batch, train.worker_timeout, cluster, train.engine)
     if train.deterministic:
         tf.config.experimental.enable_op_determinism()
     with pass_refusal_on(team.workers):

@@ -32,6 +32,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")  # for users; tests also use flo
 XLA = ("auto", "on", "off")
 OPS = ("auto", "native", "stock")
 BATCH_NORMS = ("sync", "local", "ghost")
+ENGINES = ("threads", "strategy")
 
 PROTOCOLS = ("knn", "linear", "linear-augmented", "finetune")  # ways to evaluate an encoder
 

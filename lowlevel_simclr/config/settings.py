@@ -253,6 +253,12 @@ class TrainConfig:
     devices: str = _define_option(
         "1", "replicas of this process: all, a number of GPUs, or cpu:R for virtual devices", metavar="all|N|cpu:R"
     )
+    engine: str = _define_option(
+        "threads",
+        "what runs several replicas: threads: a thread for each; strategy: a strategy of TensorFlow's tf.distribute",
+        choices=choices.ENGINES,
+        added=True,
+    )
     batch_norm: str = _define_option(
         "sync",
         "images that BatchNorm averages over: sync: the micro-batch of all replicas; local: that of each replica; "

@@ -54,7 +54,7 @@ def train_cached_step(
     """
     parts = _split_batch(batch, micro_batches)
     with replica.use_batch_norm():
-        z = _join_rows(_project_each(learner, views, parts, micro_batches))  # (2N, d)
+        z = _join_rows(replica.call_loop(lambda: _project_each(learner, views, parts, micro_batches)))  # (2N, d)
     with tf.GradientTape() as tape:
         tape.watch(z)
         losses, top1 = loss_and_top1(z)  # (2N,), (2N,)
@@ -62,7 +62,7 @@ def train_cached_step(
         scaled = learner.loss_scale.scale_loss(loss)
     dz = _split_rows(tape.gradient(scaled, z), micro_batches)  # (k, 2m, d)
     with replica.use_batch_norm():
-        gradients = _sum_gradients(learner, views, parts, dz)
+        gradients = replica.call_loop(lambda: _sum_gradients(learner, views, parts, dz))
     return finish_step(learner, replica, gradients, schedule, loss, top1, is_measured)
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,8 @@ import tensorflow as tf
 from lowlevel_simclr.config.choices import BATCH_NORMS
 from lowlevel_simclr.config.names import OneLineError
 from lowlevel_simclr.model.batch_norm import BatchStatistics, use_batch_statistics
+
+Result = TypeVar("Result")
 
 MEETING, TRAINING = 7_001, 7_002  # keys of two groups of devices: one device of each worker; those of all replicas
 
@@ -62,7 +64,8 @@ class Replica:
         if self.count == 1:
             return x
         carried = tf.cast(x, tf.float32) if x.dtype in (tf.float16, tf.bfloat16) else x
-        found = tf.raw_ops.CollectiveGatherV2(input=carried, **self._register_exchange(what, carried, self.count - 1))
+        self._note_exchange(what, carried, self.count - 1)
+        found = self._call_gather(carried)
         found = tf.ensure_shape(found, [x.shape[0] and x.shape[0] * self.count, *x.shape[1:]])
         return tf.cast(found, x.dtype)
 
@@ -70,11 +73,8 @@ class Replica:
         """Return the sum over the replicas, with the same bits on each replica. The sum has no gradient."""
         if self.count == 1:
             return x
-        ways = 2 * (self.count - 1) / self.count
-        found = tf.raw_ops.CollectiveReduceV2(
-            input=x, merge_op="Add", final_op="Id", **self._register_exchange(what, x, ways)
-        )
-        return tf.ensure_shape(found, x.shape)
+        self._note_exchange(what, x, 2 * (self.count - 1) / self.count)
+        return tf.ensure_shape(self._call_reduce(x), x.shape)
 
     def add_up_each(self, tensors: Sequence[tf.Tensor], what: str) -> list[tf.Tensor]:
         """Return the sum of each tensor over the replicas, in one exchange. All tensors must have the same type."""
@@ -100,6 +100,10 @@ class Replica:
             BatchStatistics(gather=lambda x: self.gather(x, "BatchNorm"), add_up=lambda x: self.add_up(x, "BatchNorm"))
         )
 
+    def call_loop(self, act: Callable[[], Result]) -> Result:
+        """Return what a function with a `tf.while_loop` returns, in whose body replicas exchange data."""
+        return act()
+
     def average_moving_statistics(self, moving: Sequence[Any]) -> None:
         """Set the moving statistics to their mean over the replicas, unless BatchNorm is synchronised.
 
@@ -112,21 +116,32 @@ class Replica:
         for variable, value in zip(moving, sums):
             variable.assign(value / self.count)
 
-    def _register_exchange(self, what: str, x: tf.Tensor, ways: float) -> dict[str, Any]:
+    def _note_exchange(self, what: str, x: tf.Tensor, ways: float) -> None:
+        """Note the bytes of an exchange in `moved`. This replica sends `ways` times the bytes of x."""
+        self.moved.append((what, int(ways * int(np.prod(x.shape)) * x.dtype.size)))
+
+    def _call_gather(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the rows of all replicas, by rank."""
+        return tf.raw_ops.CollectiveGatherV2(input=x, **self._make_arguments())
+
+    def _call_reduce(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the sum over the replicas."""
+        return tf.raw_ops.CollectiveReduceV2(input=x, merge_op="Add", final_op="Id", **self._make_arguments())
+
+    def _make_arguments(self) -> dict[str, Any]:
         """Return the arguments of a collective op by which the other replicas recognise this exchange.
 
         Exchanges get their numbers during tracing. So every replica must trace the same exchanges in the same order.
         """
-        self.moved.append((what, int(ways * int(np.prod(x.shape)) * x.dtype.size)))
         return {
             "group_size": self.count,
             "group_key": self.group,
             "instance_key": next(self._keys),
-            "ordering_token": [self._make_ordering_token()],
+            "ordering_token": [self.make_ordering_token()],
             "communication_hint": "auto",
         }
 
-    def _make_ordering_token(self) -> tf.Tensor:
+    def make_ordering_token(self) -> tf.Tensor:
         """Return the resource that every exchange of this replica gets as an argument.
 
         If several operations of a function take the same resource, TensorFlow runs them one after the other, in the
@@ -139,6 +154,54 @@ class Replica:
             with tf.init_scope(), tf.device(self.device or None):
                 self._order.append(tf.Variable(0.0, trainable=False))
         return self._order[0].handle
+
+
+@dataclasses.dataclass
+class StrategyReplica(Replica):
+    """A replica that exchanges data through the replica context of `tf.distribute`, where TensorFlow allows it.
+
+    TensorFlow allows it only in the graph in which `strategy.run` was called, not in a loop or a function inside this
+    graph. There, as over micro-batches with synchronised BatchNorm, the replica calls the collective ops itself.
+    """
+
+    _graph: tf.Graph | None = None
+
+    @contextlib.contextmanager
+    def enter(self) -> Iterator[None]:
+        """Within the block, exchange data through the replica context. Call this in `strategy.run`."""
+        self._graph = tf.compat.v1.get_default_graph()
+        try:
+            yield
+        finally:
+            self._graph = None
+
+    def call_loop(self, act: Callable[[], Result]) -> Result:
+        """See `Replica.call_loop`. The loop is put into a function that TensorFlow does not inline.
+
+        Replicas recognise an exchange by the name of the loop around it. In one graph, the loops of two replicas have
+        two names, and both replicas would wait for ever. In a function of its own, the loop of each has the same name.
+        """
+        called: Result = tf.function(act, autograph=False, experimental_attributes={"_noinline": True})()
+        return called
+
+    def _call_gather(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the rows of all replicas, as the sum of arrays that hold one replica's rows and zeros.
+
+        The context's own `all_gather` makes two exchanges, because it gathers the shapes first.
+        """
+        if not self._has_context():
+            return super()._call_gather(x)
+        rows = [[self.rank * x.shape[0], (self.count - 1 - self.rank) * x.shape[0]]]
+        return self._call_reduce(tf.pad(x, rows + [[0, 0]] * (x.shape.rank - 1)))
+
+    def _call_reduce(self, x: tf.Tensor) -> tf.Tensor:
+        if not self._has_context():
+            return super()._call_reduce(x)
+        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, x)
+
+    def _has_context(self) -> bool:
+        """Return whether the replica context can exchange data at this point of the program."""
+        return self._graph is tf.compat.v1.get_default_graph()
 
 
 ALONE = Replica()

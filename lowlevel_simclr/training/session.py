@@ -31,7 +31,7 @@ from lowlevel_simclr.training.checkup import Checkup, Watch
 from lowlevel_simclr.training.conclusion import conclude
 from lowlevel_simclr.training.course import Segment
 from lowlevel_simclr.training.learner import Learner, build_learner
-from lowlevel_simclr.training.loop import make_fetch, make_steps, take_side
+from lowlevel_simclr.training.loop import make_fetch, make_step, make_steps, take_side
 from lowlevel_simclr.training.messages import print_before_steps, print_start
 from lowlevel_simclr.training.pace import Pace
 from lowlevel_simclr.training.pictures import draw_or_name, draw_views
@@ -40,7 +40,8 @@ from lowlevel_simclr.training.progress import Progress
 from lowlevel_simclr.training.replicas import choose_own_rows
 from lowlevel_simclr.training.saving import check_state, restore_state, save_state
 from lowlevel_simclr.training.step import Batch, Metrics
-from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere
+from lowlevel_simclr.training.strategies import compile_together
+from lowlevel_simclr.training.workers import Team, ask_any, run_everywhere, run_together
 
 ENDLESS = 2**40  # the number of steps for which a run with a time limit prepares batches; it never makes as many
 WORKERS_ANSWER = 30.0  # seconds that the other workers have to end their call when one worker is asked to stop
@@ -189,14 +190,12 @@ class Session:
         Args:
             side: the side of a view in pixels (S).
         """
-        pairs = zip(self.learners, self.team.local)
-        return run_everywhere(
-            self.team,
-            [
-                make_steps(*take_side(self.plan, learner, side), replica, self._fetch, self.pace)
-                for learner, replica in pairs
-            ],
-        )
+        team = self.team
+        parts = [(*take_side(self.plan, learner, side), replica) for learner, replica in zip(self.learners, team.local)]
+        if team.strategy is not None:
+            one_steps = [make_step(*part, self.pace) for part in parts]
+            return run_together(team, compile_together(team.strategy, team.local, one_steps))
+        return run_everywhere(team, [make_steps(*part, self._fetch, self.pace) for part in parts])
 
     def _make_batches(self) -> list[Iterator[Batch]]:
         """Return an iterator over batches for each replica of this process.

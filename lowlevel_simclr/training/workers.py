@@ -1,9 +1,7 @@
 """Connects the worker processes of a run, exchanges data between them, and reports lost workers.
 
 TensorFlow's `MultiWorkerMirroredStrategy` provides the servers and heartbeats of the cluster. It also ends every
-collective op when a worker is gone. The package uses no other part of the strategy. docs/engine.md says why: the
-strategy's replica context allows no exchange inside a tf.while_loop or a nested tf.function
-(tests/training/test_replicas.py).
+collective op when a worker is gone. docs/engine.md says which of its other parts the two engines use, and why.
 """
 
 from __future__ import annotations
@@ -11,7 +9,10 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
+import itertools
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,7 +22,15 @@ import tensorflow as tf
 from lowlevel_simclr.runtime import collectives
 from lowlevel_simclr.training.cluster import Cluster, find_cluster
 from lowlevel_simclr.training.joining import let_signals_kill, list_lost, wait_for_workers
-from lowlevel_simclr.training.replicas import ALONE, MEETING, DistributionError, Replica, find_local_devices
+from lowlevel_simclr.training.replicas import (
+    ALONE,
+    MEETING,
+    TRAINING,
+    DistributionError,
+    Replica,
+    StrategyReplica,
+    find_local_devices,
+)
 
 LONGEST_STATEMENT = 16_384  # bytes of the JSON text in which a worker describes itself
 
@@ -72,10 +81,12 @@ class Team:
     Attributes:
         workers: the workers of the run.
         local: the replicas of this worker. Each knows the number of replicas of all workers.
+        strategy: TensorFlow's strategy that runs the replicas, or None if each has a thread of its own.
     """
 
     workers: Workers = Workers()
     local: tuple[Replica, ...] = (ALONE,)
+    strategy: tf.distribute.Strategy | None = None
 
     @property
     def count(self) -> int:
@@ -201,7 +212,9 @@ def pass_refusal_on(workers: Workers) -> Iterator[None]:
         raise
 
 
-def make_replicas(workers: Workers, devices: Sequence[str], batch_norm: str, ghost_size: int) -> list[Replica]:
+def make_replicas(
+    workers: Workers, devices: Sequence[str], batch_norm: str, ghost_size: int, kind: type[Replica] = Replica
+) -> list[Replica]:
     """Return the replicas of this worker.
 
     Rank 0 is the first replica of worker 0, and the ranks continue worker by worker.
@@ -211,9 +224,16 @@ def make_replicas(workers: Workers, devices: Sequence[str], batch_norm: str, gho
         devices: the devices of this worker, one for each replica. Every worker has the same number of them.
         batch_norm: "sync", "local" or "ghost".
         ghost_size: with "ghost", the number of images that BatchNorm normalises together.
+        kind: the class of the replicas.
     """
     first, count = workers.rank * len(devices), workers.count * len(devices)
-    return [Replica(first + place, count, device, batch_norm, ghost_size) for place, device in enumerate(devices)]
+    # TensorFlow remembers the shape of every exchange of a group. So each run of a process needs a group of its own. A
+    # process can join other workers only once.
+    group = TRAINING if workers.count > 1 else next(_groups)
+    return [kind(first + place, count, device, batch_norm, ghost_size, group) for place, device in enumerate(devices)]
+
+
+_groups = itertools.count(TRAINING)
 
 
 def spread_arrays(workers: Workers, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -322,12 +342,23 @@ def run_everywhere(team: Team, functions: Sequence[Callable[..., Any]]) -> Calla
     return act
 
 
+def run_together(team: Team, steps: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `steps`, which makes the steps of all local replicas, so that it names the worker that was lost."""
+
+    def act(iterators: Sequence[Any], *arguments: Any) -> Any:
+        with name_lost_workers(team.workers):
+            return steps(iterators, *arguments)
+
+    return act
+
+
 def gather_team(
     devices: str,
     batch_norm: str,
     ghost_size: int,
     timeout: float = WORKER_TIMEOUT,
     cluster: Cluster | None = None,
+    engine: str = "threads",
 ) -> Team:
     """Return the workers, and the replicas of this worker on its devices. Call it before TensorFlow's runtime starts.
 
@@ -337,15 +368,53 @@ def gather_team(
         ghost_size: with "ghost", the number of images that BatchNorm normalises together.
         timeout: seconds to wait for the other workers.
         cluster: the workers. None: those that the environment names, see `find_cluster`.
+        engine: "threads" or "strategy". A single replica needs neither.
 
     Raises:
-        DistributionError: see `find_local_devices` and `join_workers`.
+        DistributionError: see `find_local_devices`, `join_workers` and `choose_strategy`.
     """
     places = find_local_devices(devices)
     workers = join_workers(timeout, cluster, len(places))
     if workers.count > 1 and places == [""] and not tf.config.list_physical_devices("GPU"):
         places = ["/device:CPU:0"]
-    return Team(workers, tuple(make_replicas(workers, places, batch_norm, ghost_size)))
+    strategy = choose_strategy(workers, places) if engine == "strategy" else None
+    kind = StrategyReplica if strategy else Replica
+    return Team(workers, tuple(make_replicas(workers, places, batch_norm, ghost_size, kind)), strategy)
+
+
+def choose_strategy(workers: Workers, places: Sequence[str]) -> tf.distribute.Strategy | None:
+    """Return the strategy of TensorFlow that runs the replicas, or None if there is only one replica.
+
+    Args:
+        workers: the workers of the run.
+        places: the devices of this worker's replicas.
+
+    Raises:
+        DistributionError: if the strategy that connects the workers has other devices.
+    """
+    count = workers.count * len(places)
+    if count == 1:
+        return None
+    if workers.count == 1:
+        return _make_mirrored_strategy(tuple(places))
+    strategy: tf.distribute.Strategy = workers.strategy
+    if strategy.num_replicas_in_sync != count:
+        raise DistributionError(
+            f"--engine strategy has {strategy.num_replicas_in_sync} replicas on these {workers.count} workers, but "
+            f"--devices asks for {count}. Use --devices all, or --engine threads."
+        )
+    return strategy
+
+
+@functools.cache  # a second strategy on the same devices would use the keys of the first one for its exchanges
+def _make_mirrored_strategy(places: tuple[str, ...]) -> tf.distribute.Strategy:
+    """Return a strategy for devices of this process. TensorFlow would also read TF_CONFIG, and refuse an empty one."""
+    kept = os.environ.pop("TF_CONFIG", None)
+    try:
+        return tf.distribute.MirroredStrategy(list(places))
+    finally:
+        if kept is not None:
+            os.environ["TF_CONFIG"] = kept
 
 
 def check_ranks(workers: Workers, local: Sequence[Replica]) -> None:

@@ -59,6 +59,15 @@ def test_workers_are_listed_by_hand(tmp_path: Path, host: str, losses_of_tf_conf
 
 
 @pytest.mark.slow
+def test_workers_train_in_a_strategy(tmp_path: Path, losses_of_tf_config: np.ndarray) -> None:
+    """Test the engine "strategy". Its sums round differently, so the losses are only nearly equal."""
+    processes = start_workers(tmp_path / "run", *FLAGS, "--engine", "strategy")
+    said = collect_output(processes, 300)
+    assert [process.returncode for process in processes] == [0, 0], said
+    np.testing.assert_allclose(read_losses(tmp_path / "run"), losses_of_tf_config, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
 def test_workers_with_other_numbers_of_devices_are_refused(tmp_path: Path) -> None:
     processes = start_workers(tmp_path / "run", *FLAGS, "--devices", "cpu:1", of_second=["--devices", "cpu:2"])
     said = collect_output(processes, 300)

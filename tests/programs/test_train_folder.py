@@ -179,10 +179,12 @@ def test_pictures_of_mixed_sizes_train_by_every_way_of_a_step(tmp_path: Path, fl
 
 
 @pytest.mark.slow
-def test_replicas_train_on_pictures_of_mixed_sizes(tmp_path: Path) -> None:
-    """Train on two devices (replicas). This needs a new process, because TensorFlow must start with two devices."""
+@pytest.mark.parametrize("engine", ["threads", "strategy"])
+def test_replicas_train_on_pictures_of_mixed_sizes(tmp_path: Path, engine: str) -> None:
+    """Test two replicas in a separate process, because the process must start with two devices."""
     root = write_mixed(tmp_path / "pictures")
-    flags = [*SMALL, "--devices", "cpu:2", "--dataset", f"folder:{root}", "--out", str(tmp_path / "run")]
+    flags = [*SMALL, "--devices", "cpu:2", "--engine", engine, "--dataset", f"folder:{root}"]
+    flags += ["--out", str(tmp_path / "run")]
     subprocess.run([sys.executable, "-m", "lowlevel_simclr.train", *flags], check=True, cwd=ROOT, timeout=600)
     assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run")]).all()
 

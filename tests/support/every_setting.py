@@ -25,7 +25,7 @@ OTHER = {
     "input_std": (0.25, 0.24, 0.26), "temperature": 0.3, "optimizer": "lars", "learning_rate": 1.5,
     "learning_rate_scaling": "linear", "momentum": 0.0, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3,
     "weight_decay": 0.0, "trust_coefficient": 0.02, "warmup_epochs": 0.5, "batch_size": 512,
-    "micro_batch": "64", "devices": "cpu:2", "batch_norm": "local", "ghost_batch": 16,
+    "micro_batch": "64", "devices": "cpu:2", "engine": "strategy", "batch_norm": "local", "ghost_batch": 16,
     "epochs": 1000, "steps": 7, "seed": 2**64 - 1, "precision": "bfloat16", "xla": "on", "ops": "stock",
     "deterministic": False, "steps_per_call": 1, "checkpoint_every": 5, "keep_checkpoints": 1,
     "knn_every": 0, "budget": "90s", "pairs_per_second": 123.5,

@@ -2,15 +2,15 @@
 
     python -m tests.support.replicated CASES.json OUT
 
-CASES.json is a list of `Case`s as JSON objects. For each case, each process (worker) writes OUT/NAME-WORKER.npz. The
-file has the losses, the gradients of the first step, and the weights and moving statistics after the last step, all
-from the worker's first replica. The entry "alike" says whether all replicas of the worker ended with the same bits.
+CASES.json is a list of `Case`s as JSON objects. For each case and each worker (process), the program writes
+OUT/NAME-WORKER.npz. It contains the losses and top-1, the gradients of the first step, and the moving statistics and
+weights after the last step, all from the worker's first replica. The entry "alike" says whether all replicas of the
+worker ended with the same bits.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import sys
@@ -32,8 +32,16 @@ from lowlevel_simclr.runtime.precision import set_precision
 from lowlevel_simclr.training import gradient_cache, loss, step
 from lowlevel_simclr.training.implementation import Implementation
 from lowlevel_simclr.training.learner import Learner, list_trainable_variables, start_learner
-from lowlevel_simclr.training.replicas import Replica, choose_own_rows, find_local_devices
-from lowlevel_simclr.training.workers import Workers, check_ranks, join_workers, make_replicas, run_on_each
+from lowlevel_simclr.training.replicas import Replica, StrategyReplica, choose_own_rows, find_local_devices
+from lowlevel_simclr.training.strategies import compile_together
+from lowlevel_simclr.training.workers import (
+    Workers,
+    check_ranks,
+    choose_strategy,
+    join_workers,
+    make_replicas,
+    run_on_each,
+)
 
 SIZE, BATCH, TEMPERATURE, IMAGES = 8, 24, 0.2, 48
 VIRTUAL = 4
@@ -52,7 +60,8 @@ class Case:
     steps: int = 5
     batch_norm: str = "sync"
     bug: str = ""
-    compiled: bool = True  # False: run eagerly, which takes less time for a few steps
+    compiled: bool = True  # False: run eagerly. For a few steps, tracing would take longer than it saves.
+    engine: str = "threads"
 
 
 class Recording(optimizers.Lars):
@@ -108,8 +117,8 @@ def compute_rate(done: tf.Tensor) -> tf.Tensor:
     return compute_learning_rate(done, 0.5, 2, 6)
 
 
-def compile_step(case: Case, replica: Replica, learner: Learner, table: np.ndarray) -> Any:
-    """Return a function (index, images) -> metrics that trains one step on this replica's images of the batch."""
+def make_step(case: Case, replica: Replica, learner: Learner, table: np.ndarray) -> Any:
+    """Return a function that trains one step on a batch of the replica's own rows and returns metrics."""
     held = tf.constant(table)
 
     def views(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -117,19 +126,35 @@ def compile_step(case: Case, replica: Replica, learner: Learner, table: np.ndarr
 
     loss_of = loss.make_nt_xent_and_top1(replica, make_implementation(case.implementation), TEMPERATURE)
 
-    def act(index: tf.Tensor, images: tf.Tensor) -> step.Metrics:
-        batch = (tf.constant(1, tf.int64), index, images)
+    def act(batch: step.Batch) -> step.Metrics:
         if case.micro == 1:
             return step.train_step(learner, views, loss_of, compute_rate, batch, replica)
         return gradient_cache.train_cached_step(learner, views, loss_of, compute_rate, batch, case.micro, replica)
 
-    return tf.function(act) if case.compiled else act
+    return act
+
+
+def launch(case: Case, workers: Workers, local: list[Replica], one_steps: list[Any], strategy: Any) -> Any:
+    """Return a function that trains one step on the batch of each local replica, by the engine of the case."""
+    if strategy is not None:
+        together = compile_together(strategy, local, one_steps, tf.as_dtype(case.precision))
+        return lambda batches: together([repeat_batch(batch) for batch in batches], tf.constant(1))
+    acts = [tf.function(one_step) if case.compiled else one_step for one_step in one_steps]
+    return lambda batches: run_on_each(workers, local, lambda place: acts[place](batches[place]))[0]
+
+
+def repeat_batch(batch: step.Batch) -> Any:
+    """Return an iterator that gives one batch."""
+    return iter(tf.data.Dataset.from_tensors(batch))
 
 
 def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
     """Train the steps of a case, and return the results."""
     devices = [f"/device:CPU:{place}" for place in range(case.replicas)]
-    local = make_replicas(workers, devices, case.batch_norm, BATCH // (case.replicas * workers.count * case.micro))
+    strategy = choose_strategy(workers, devices) if case.engine == "strategy" else None
+    ghost_size = BATCH // (case.replicas * workers.count * case.micro)
+    kind = StrategyReplica if strategy else Replica
+    local = make_replicas(workers, devices, case.batch_norm, ghost_size, kind)
     for replica in local:
         replica.group = group
     check_ranks(workers, local)
@@ -140,21 +165,26 @@ def run(case: Case, workers: Workers, group: int) -> dict[str, Any]:
     if case.bug:
         BUGS[case.bug](local, learners)
     table = make_table_of_views(case.precision)
-    acts = [compile_step(case, *both, table) for both in zip(local, learners)]
+    one_steps = [make_step(case, *both, table) for both in zip(local, learners)]
+    train = launch(case, workers, local, one_steps, strategy)
     count = workers.count * case.replicas
     shares = [choose_own_rows(replica.rank, count, BATCH, case.micro) for replica in local]
-    out: dict[str, Any] = {"losses": []}
+    out: dict[str, Any] = {"losses": [], "top1": []}
     for done in range(case.steps):
         order = np.random.default_rng(done).permutation(IMAGES)[:BATCH]
-        batches = [(tf.constant(order[rows]), tf.zeros([len(rows), SIZE, SIZE, 3], tf.uint8)) for rows in shares]
-        calls = [functools.partial(act, *batch) for act, batch in zip(acts, batches)]
-        found = run_on_each(workers, local, lambda place, calls=calls: calls[place]())
-        out["losses"].append(float(found[0].loss))
+        found = train([make_batch(order[rows]) for rows in shares])
+        out["losses"].append(found.loss.numpy().item())
+        out["top1"].append(found.top1.numpy().item())
         if done == 0:
             gradients = {f"gradient/{i:02d}": seen.numpy() for i, seen in enumerate(learners[0].optimizer.seen)}
     states = [learner.read_arrays() for learner in learners]
     out["alike"] = all(states[0][name].tobytes() == state[name].tobytes() for state in states for name in states[0])
     return {**out, **gradients, **{f"state/{name}": value for name, value in states[0].items()}}
+
+
+def make_batch(rows: np.ndarray) -> step.Batch:
+    """Return the batch of some images. Their views come from a table, so the images are zeros."""
+    return tf.constant(1, tf.int64), tf.constant(rows), tf.zeros([len(rows), SIZE, SIZE, 3], tf.uint8)
 
 
 # The functions below plant bugs that other implementations of training on several devices are known to have.

@@ -72,14 +72,17 @@ def one_device(precision: str, micro: int = 1, steps: int = 5) -> Found:
             step.train_step(*parts, batch) if micro == 1 else gradient_cache.train_cached_step(*parts, batch, micro)
         )
     )
-    losses = []
+    losses, top1 = [], []
     for done in range(steps):
         order = np.random.default_rng(done).permutation(replicated.IMAGES)[: replicated.BATCH]
         images = tf.zeros([len(order), replicated.SIZE, replicated.SIZE, 3], tf.uint8)
-        losses.append(float(act(tf.constant(1, tf.int64), tf.constant(order), images).loss))
+        metrics = act(tf.constant(1, tf.int64), tf.constant(order), images)
+        losses.append(float(metrics.loss))
+        top1.append(float(metrics.top1))
         if done == 0:
             gradients = {f"gradient/{i:02d}": seen.numpy() for i, seen in enumerate(learner.optimizer.seen)}
-    return {"losses": np.array(losses), **gradients, **{f"state/{k}": v for k, v in learner.read_arrays().items()}}
+    numbers = {"losses": np.array(losses), "top1": np.array(top1)}
+    return {**numbers, **gradients, **{f"state/{k}": v for k, v in learner.read_arrays().items()}}
 
 
 wanted = functools.cache(one_device)
@@ -119,6 +122,7 @@ DEFAULT = (
     Case("one"),
     Case("three", 3),
     Case("three by 2", 3, micro=2),
+    Case("two by 2 in a strategy", 2, micro=2, steps=2, engine="strategy"),
     *(Case(bug, 2, implementation="stock", steps=2, bug=bug, compiled=False) for bug in replicated.BUGS),
     Case("no bug", 2, implementation="stock", steps=2, compiled=False),
 )
@@ -138,6 +142,10 @@ def test_one_replica_is_one_device_to_the_bit(default_outcomes: dict[str, Found]
 @pytest.mark.parametrize(("name", "micro"), [("three", 1), ("three by 2", 2)])
 def test_three_replicas_are_one_device(default_outcomes: dict[str, Found], name: str, micro: int) -> None:
     assert_exactly(default_outcomes[name], wanted("float64", micro))
+
+
+def test_two_replicas_in_a_strategy_are_one_device(default_outcomes: dict[str, Found]) -> None:
+    assert_exactly(default_outcomes["two by 2 in a strategy"], wanted("float64", 2, 2))
 
 
 def test_two_replicas_without_a_bug_are_one_device(default_outcomes: dict[str, Found]) -> None:
@@ -170,6 +178,29 @@ def test_every_number_of_replicas_is_one_device(workers: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_strategy_gives_the_numbers_of_one_device_and_a_known_bug_is_caught(workers: int) -> None:
+    """Test the engine "strategy": MirroredStrategy in one process, MultiWorkerMirroredStrategy in two."""
+    cases = [
+        Case(f"{precision}-{micro}", 2 // workers, micro, precision=precision, engine="strategy")
+        for precision in ("float64", "float32")
+        for micro in (1, 2)
+    ]
+    if workers == 1:
+        bugs = ("gradients averaged instead of summed", "local statistics", "no gradient through the gather")
+        cases += [Case(bug, 2, 1, "stock", steps=2, bug=bug, engine="strategy") for bug in bugs]
+    for case, found in zip(cases, compute_outcomes(cases, workers).values()):
+        one = wanted(case.precision, case.micro, case.steps)
+        if case.bug:
+            with pytest.raises(AssertionError):
+                assert_exactly(found, one)
+        elif case.precision == "float64":
+            assert_exactly(found, one)
+        else:
+            assert_nearly(found, one)
+
+
+@pytest.mark.slow
 def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
     """Test BatchNorm over groups of four images ("ghost"). The numbers of replicas and micro-batches must not matter.
 
@@ -191,36 +222,68 @@ def test_ghost_groups_do_not_depend_on_replicas_or_micro_batches() -> None:
 # Exchanges between replicas (collective ops, for example a sum over all replicas) must keep their order
 
 
-def list_unordered(graph: tf.Graph) -> list[tuple[str, str]]:
-    """Return each pair of successive exchanges whose order TensorFlow may swap when it runs the graph."""
-    exchanges = [op for op in graph.get_operations() if op.type.startswith("Collective")]
-    assert len(exchanges) > 3
-    return [(one.name, next_.name) for one, next_ in itertools.pairwise(exchanges) if not comes_before(one, next_)]
+Nodes = Sequence[tf.compat.v1.NodeDef]
 
 
-def comes_before(one: tf.Operation, other: tf.Operation) -> bool:
+def list_unordered(nodes: Nodes, graphs: dict[str, Nodes]) -> list[tuple[str, str]]:
+    """Return each pair of exchanges, one traced right after the other, that may start in the other order.
+
+    A loop over exchanges counts as one exchange.
+
+    Args:
+        nodes: the operations of one graph, as they were traced.
+        graphs: the operations of each function that the graph may call, by name.
+    """
+    exchanges = [node.name for node in nodes if exchanges_data(node, graphs)]
+    waits_for = {node.name: [name.lstrip("^").split(":")[0] for name in node.input] for node in nodes}
+    return [pair for pair in itertools.pairwise(exchanges) if not comes_before(*pair, waits_for)]
+
+
+def exchanges_data(node: tf.compat.v1.NodeDef, graphs: dict[str, Nodes]) -> bool:
+    """Return whether an operation is an exchange, or calls a function that has one."""
+    called = [value.func.name for value in node.attr.values() if value.WhichOneof("value") == "func"]
+    return is_exchange(node) or any(exchanges_data(inner, graphs) for name in called for inner in graphs[name])
+
+
+def is_exchange(node: tf.compat.v1.NodeDef) -> bool:
+    return node.op.startswith("Collective")
+
+
+def comes_before(one: str, other: str, waits_for: dict[str, list[str]]) -> bool:
     """Return whether TensorFlow starts `other` only after `one` has ended."""
-    waiting, seen = [other], set()
+    waiting, seen = [other], set[str]()
     while waiting:
-        op = waiting.pop()
-        if op is one:
+        name = waiting.pop()
+        if name == one:
             return True
-        if op.name not in seen:
-            seen.add(op.name)
-            waiting += [*op.control_inputs, *(tensor.op for tensor in op.inputs)]
+        if name not in seen:
+            seen.add(name)
+            waiting += waits_for.get(name, [])
     return False
 
 
-def trace_step() -> tf.Graph:
-    """Trace the training step of one of two replicas, without running it. Return its graph."""
+@pytest.fixture(scope="module", params=[1, 2])
+def graphs_of_step(request: pytest.FixtureRequest) -> dict[str, Nodes]:
+    """Return the graph of the step of one of two replicas, under "", and those of its functions, by name.
+
+    The step has one or two micro-batches. It is only traced and never runs.
+    """
     replica, learner = Replica(0, 2), replicated.build_learner("float32")
-    act = replicated.compile_step(Case("traced", 2), replica, learner, replicated.make_table_of_views("float32"))
-    own = tf.zeros([12], tf.int64), tf.zeros([12, replicated.SIZE, replicated.SIZE, 3], tf.uint8)
-    return act.get_concrete_function(*own).graph
+    case = Case("traced", 2, request.param)
+    act = tf.function(replicated.make_step(case, replica, learner, replicated.make_table_of_views("float32")))
+    graph = act.get_concrete_function(replicated.make_batch(np.arange(12))).graph.as_graph_def()
+    return {"": graph.node, **{each.signature.name: each.node_def for each in graph.library.function}}
 
 
-def test_every_exchange_of_a_step_waits_for_the_one_before_it() -> None:
-    assert list_unordered(trace_step()) == []
+def test_every_exchange_of_a_step_waits_for_the_one_before_it(graphs_of_step: dict[str, Nodes]) -> None:
+    assert sum(is_exchange(node) for nodes in graphs_of_step.values() for node in nodes) > 10
+    assert [pair for nodes in graphs_of_step.values() for pair in list_unordered(nodes, graphs_of_step)] == []
+
+
+def test_every_exchange_of_a_step_takes_the_ordering_token(graphs_of_step: dict[str, Nodes]) -> None:
+    """Test what no run shows: tf.function orders the exchanges without a token too."""
+    exchanges = [node for nodes in graphs_of_step.values() for node in nodes if is_exchange(node)]
+    assert [node.name for node in exchanges if node.attr["Nordering_token"].i != 1] == []
 
 
 def test_exchanges_without_an_order_are_noticed() -> None:
@@ -229,7 +292,7 @@ def test_exchanges_without_an_order_are_noticed() -> None:
         replica = Replica(0, 2)
         for _ in range(4):
             replica.add_up(tf.zeros([3]))
-    assert len(list_unordered(graph)) == 3
+    assert len(list_unordered(graph.as_graph_def().node, {})) == 3
 
 
 # Which images of a batch each replica gets
@@ -290,7 +353,7 @@ def test_an_unknown_batch_norm_is_refused() -> None:
         Replica(batch_norm="both").use_batch_norm()
 
 
-# Why this package does not use TensorFlow's MirroredStrategy (see the table in docs/engine.md)
+# Why a `StrategyReplica` calls some collective ops itself: see the table in docs/engine.md
 
 MIRRORED = """
 import tensorflow as tf
@@ -348,9 +411,9 @@ print(f"run in a loop: {run(cases['reduction'], True)}")
 
 @pytest.mark.slow
 def test_what_mirrored_strategy_can_do_of_a_step() -> None:
-    """Test what TensorFlow's MirroredStrategy cannot do. This is why the module `replicas` does not use it.
+    """Test what the replica context of TensorFlow's MirroredStrategy can and cannot do.
 
-    If this test fails because MirroredStrategy now supports exchanges in loops and functions, `replicas` can use it.
+    If this fails because it supports exchanges in loops and functions, `StrategyReplica` needs no exchanges of its own.
     """
     command = [sys.executable, "-W", "ignore", "-c", MIRRORED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)

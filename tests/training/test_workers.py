@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
@@ -13,7 +14,7 @@ import tensorflow as tf
 from lowlevel_simclr.training.replicas import (
     DistributionError,
 )
-from lowlevel_simclr.training.workers import Workers, name_lost_workers
+from lowlevel_simclr.training.workers import Workers, choose_strategy, name_lost_workers
 from tests.support.worker_processes import ROOT, collect_output, make_cluster
 
 # Only one replica fails
@@ -70,6 +71,30 @@ def test_a_replica_that_raises_alone_ends_the_run_with_its_error() -> None:
     [(code, said)] = run_raising("python", 3)
     assert code == 1 and "done 2" in said and "done 3" not in said
     assert said.strip().splitlines()[-1] == "ValueError: no such image"
+
+
+TWICE = """
+import tensorflow as tf
+from lowlevel_simclr.training import workers as w
+for engine, length in [(engine, length) for engine in ("threads", "strategy") for length in (3, 5)]:
+    team = w.gather_team("cpu:2", "sync", 0, engine=engine)
+    w.check_ranks(team.workers, team.local)
+    sums = w.run_on_each(team.workers, team.local, lambda place: team.local[place].add_up(tf.ones([length])))
+    print([each.numpy().tolist() for each in sums])
+"""
+
+
+def test_a_process_can_train_several_runs_one_after_the_other() -> None:
+    """Test exchanges of other shapes in the second run. TensorFlow refuses them under the keys of the first one."""
+    done = subprocess.run([sys.executable, "-c", TWICE], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == [str([[2.0] * length] * 2) for length in (3, 5, 3, 5)], done.stderr[-2000:]
+
+
+def test_a_strategy_that_has_other_devices_than_the_replicas_is_refused() -> None:
+    """Test two workers whose strategy has one device each, as on a CPU, with two replicas each."""
+    connected = Workers(2, 0, ("a:1", "b:1"), SimpleNamespace(num_replicas_in_sync=2))
+    with pytest.raises(DistributionError, match="--engine strategy has 2 replicas on these 2 workers, .* asks for 4"):
+        choose_strategy(connected, ["/device:CPU:0", "/device:CPU:1"])
 
 
 @pytest.mark.slow
