@@ -138,7 +138,9 @@ class Replica:
             "group_key": self.group,
             "instance_key": next(self._keys),
             "ordering_token": [self.make_ordering_token()],
-            "communication_hint": "auto",
+            # On GPUs, "auto" is TensorFlow's own ring unless the session's config asks for NCCL, and eager TensorFlow
+            # does not ask. On CPUs, "nccl" is the ring.
+            "communication_hint": "nccl",
         }
 
     def make_ordering_token(self) -> tf.Tensor:

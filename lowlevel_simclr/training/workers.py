@@ -115,7 +115,7 @@ def join_workers(timeout: float = WORKER_TIMEOUT, cluster: Cluster | None = None
     wait_for_workers(cluster, timeout, replicas)
     try:
         with let_signals_kill(timeout):
-            strategy = tf.distribute.MultiWorkerMirroredStrategy(_make_resolver(cluster))
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(_make_resolver(cluster), _choose_communication())
     except tf.errors.OpError as error:
         raise DistributionError(
             f"Worker {cluster.rank} of {', '.join(cluster.addresses)} could not connect to the others "
@@ -123,6 +123,13 @@ def join_workers(timeout: float = WORKER_TIMEOUT, cluster: Cluster | None = None
             "program uses its port."
         ) from error
     return Workers(len(cluster.addresses), cluster.rank, cluster.addresses, strategy)
+
+
+def _choose_communication() -> tf.distribute.experimental.CommunicationOptions:
+    """Return options that ask for NCCL if there are GPUs. By default, the strategy uses TensorFlow's own ring."""
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    kind = kinds.NCCL if tf.config.list_physical_devices("GPU") else kinds.AUTO
+    return tf.distribute.experimental.CommunicationOptions(implementation=kind)
 
 
 def _make_resolver(cluster: Cluster) -> tf.distribute.cluster_resolver.ClusterResolver:

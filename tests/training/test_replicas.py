@@ -280,10 +280,11 @@ def test_every_exchange_of_a_step_waits_for_the_one_before_it(graphs_of_step: di
     assert [pair for nodes in graphs_of_step.values() for pair in list_unordered(nodes, graphs_of_step)] == []
 
 
-def test_every_exchange_of_a_step_takes_the_ordering_token(graphs_of_step: dict[str, Nodes]) -> None:
-    """Test what no run shows: tf.function orders the exchanges without a token too."""
+def test_every_exchange_of_a_step_takes_the_ordering_token_and_asks_for_nccl(graphs_of_step: dict[str, Nodes]) -> None:
+    """Test what no run on a CPU shows: tf.function orders the exchanges without a token too, and CPUs have no NCCL."""
     exchanges = [node for nodes in graphs_of_step.values() for node in nodes if is_exchange(node)]
     assert [node.name for node in exchanges if node.attr["Nordering_token"].i != 1] == []
+    assert {node.attr["communication_hint"].s for node in exchanges} == {b"nccl"}
 
 
 def test_exchanges_without_an_order_are_noticed() -> None:
