@@ -100,6 +100,10 @@ class Replica:
             BatchStatistics(gather=lambda x: self.gather(x, "BatchNorm"), add_up=lambda x: self.add_up(x, "BatchNorm"))
         )
 
+    def enter(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which `strategy.run` traces the step of this replica."""
+        return contextlib.nullcontext()
+
     def call_loop(self, act: Callable[[], Result]) -> Result:
         """Return what a function with a `tf.while_loop` returns, in whose body replicas exchange data."""
         return act()

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lowlevel_simclr.training.replicas import StrategyReplica
+from lowlevel_simclr.training.replicas import Replica
 from lowlevel_simclr.training.step import Batch, Metrics
 
 TogetherFunction = Callable[[Sequence[Iterator[Batch]], tf.Tensor], Metrics]
@@ -19,7 +19,7 @@ TogetherFunction = Callable[[Sequence[Iterator[Batch]], tf.Tensor], Metrics]
 
 def compile_together(
     strategy: tf.distribute.Strategy,
-    local: Sequence[StrategyReplica],
+    local: Sequence[Replica],
     one_steps: Sequence[Callable[[Batch], Metrics]],
     dtype: tf.DType = tf.float32,
 ) -> TogetherFunction:

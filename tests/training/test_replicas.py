@@ -360,7 +360,9 @@ MIRRORED = """
 import tensorflow as tf
 from lowlevel_simclr.training import replicas
 strategy = tf.distribute.MirroredStrategy(replicas.find_local_devices("cpu:2"))
-one = tf.constant(1.0)
+
+def number():  # 1 and 2, because TensorFlow takes a tensor that the replicas share for a sum
+    return 1 + tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.float32)
 
 def add_up(x):
     return tf.distribute.get_replica_context().all_reduce("sum", x)
@@ -370,25 +372,25 @@ def gather(x):
 
 @tf.custom_gradient
 def loss(x):
-    return tf.reduce_sum(gather(x)), lambda cotangent: cotangent * tf.reduce_sum(gather(x))
+    return tf.reduce_sum(gather(x)), lambda cotangent: cotangent * tf.reduce_sum(gather(x)) * tf.ones_like(x)
 
 def differentiate():
-    x = tf.ones([1, 2])
+    x = number() * tf.ones([1, 2])
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = loss(x)
     return tape.gradient(y, x)[0, 0]
 
 def repeat(act):
-    return tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x + act()), (tf.constant(0), 0 * one))[1]
+    return tf.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x + act()), (tf.constant(0), tf.constant(0.0)))[1]
 
-nested = tf.function(lambda: add_up(one))
+nested = tf.function(lambda: add_up(number()))
 cases = {
-    "reduction": lambda: add_up(one),
-    "gather in float64": lambda: tf.reduce_sum(gather(tf.ones([1], tf.float64))),
+    "reduction": lambda: add_up(number()),
+    "gather in float64": lambda: tf.reduce_sum(gather(tf.cast([number()], tf.float64))),
     "custom gradient": differentiate,
-    "reduction in a loop": lambda: repeat(lambda: add_up(one)),
-    "gather in a loop": lambda: repeat(lambda: tf.reduce_sum(gather(tf.ones([1])))),
+    "reduction in a loop": lambda: repeat(lambda: add_up(number())),
+    "gather in a loop": lambda: repeat(lambda: tf.reduce_sum(gather(number()[None]))),
     "reduction in a function": lambda: nested(),
 }
 
@@ -398,7 +400,7 @@ def run(case, loops):
         if not loops:
             return strategy.experimental_local_results(strategy.run(case))[0]
         found = lambda i, x: (i + 1, strategy.experimental_local_results(strategy.run(case))[0])
-        return tf.while_loop(lambda i, x: i < 3, found, (tf.constant(0), 0 * one))[1]
+        return tf.while_loop(lambda i, x: i < 3, found, (tf.constant(0), tf.constant(0.0)))[1]
     try:
         return float(act())
     except RuntimeError as error:
@@ -419,11 +421,11 @@ def test_what_mirrored_strategy_can_do_of_a_step() -> None:
     command = [sys.executable, "-W", "ignore", "-c", MIRRORED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert done.stdout.splitlines() == [
-        "reduction: 2.0",
-        "gather in float64: 2.0",
-        "custom gradient: 4.0",
+        "reduction: 3.0",
+        "gather in float64: 3.0",
+        "custom gradient: 6.0",
         "reduction in a loop: merge_call",
         "gather in a loop: merge_call",
         "reduction in a function: merge_call",
-        "run in a loop: 2.0",
+        "run in a loop: 3.0",
     ]
