@@ -1,8 +1,9 @@
 """Settings for all tests.
 
-The package is imported before TensorFlow, as in its programs. It turns on oneDNN, a library of fast CPU kernels, and
-TensorFlow reads this setting only when it is imported. If TensorFlow were imported first, it would not use oneDNN on
-processors without AVX-512 VNNI. Then the tests would compute other rounding errors than the programs.
+The package is imported before TensorFlow, as in its programs. It decides whether TensorFlow uses oneDNN, and TensorFlow
+reads this setting only once. If TensorFlow were imported first, the tests would compute float32 views in another way
+than the programs on some processors: those without AVX-512 VNNI. TensorFlow is not imported at the top of this file:
+with pytest-xdist, the process that only hands out the tests reads this file too, and the import takes seconds.
 
 TF32, a shorter float format of GPUs, is off. With it, a GPU rounds the factors of products to 11 bits. So the ops that
 are built from TensorFlow's own (stock ops) would be less precise than on a CPU.
@@ -22,25 +23,32 @@ import pytest
 
 import lowlevel_simclr as lowlevel_simclr
 
-import tensorflow as tf  # isort: skip
-
-from lowlevel_simclr.runtime import precision
-
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
-tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def without_tf32() -> None:
+    """Turn TF32 off before the first test."""
+    import tensorflow as tf
+
+    tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 @pytest.fixture(autouse=True)
 def float32_afterwards() -> Iterator[None]:
     """Set the number type for training to float32 after each test, because the test may have changed it."""
     yield
+    from lowlevel_simclr.runtime import precision
+
     precision.set_precision("float32")
 
 
 @pytest.fixture(autouse=True)
 def unchanged_log_level() -> Iterator[None]:
     """Fail if the test, or a program that it calls, has changed the level of TensorFlow's log."""
+    import tensorflow as tf
+
     logger = tf.get_logger()
     level = logger.level
     yield
