@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lowlevel_simclr import embed, evaluate, train
-from lowlevel_simclr.model import encoder
 from lowlevel_simclr.run import checkpoint
 from lowlevel_simclr.training import learner, saving
+from lowlevel_simclr.training.session import Session
+from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
 STEADY = [
     "--image-size",
@@ -30,15 +32,37 @@ STEADY += ["--warmup-epochs", "0", "--checkpoint-every", "2", "--steps-per-call"
 STEADY += ["--xla", "off"]
 
 
+def make_small(patch: pytest.MonkeyPatch) -> None:
+    """Draw few images, and build a narrow encoder."""
+    draw_few_shapes(patch)
+    narrow_resnet20(patch)
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
-    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
-    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
+    """Make runs small, and end them after the last step: without the evaluation and the pictures."""
+    make_small(monkeypatch)
+    monkeypatch.setattr(Session, "finish", lambda session: session.train())
 
 
 def run(out: Path, *flags: str) -> int:
     return train.main([*STEADY, "--steps", "6", "--out", str(out), *flags])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a run with its evaluation and its pictures. The tests damage copies of it."""
+    out = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(patch)
+        assert run(out) == 0
+    return out
+
+
+@pytest.fixture
+def finished(trained: Path, tmp_path: Path) -> Path:
+    """Return a copy of the finished run."""
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -66,43 +90,44 @@ def refuse_to_read(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Non
     ],
 )
 def test_checkpoints_that_cannot_be_read_end_the_run_and_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
 ) -> None:
-    assert run(tmp_path / "run") == 0
-    before = contents(tmp_path / "run")
+    before = contents(finished)
     with monkeypatch.context() as patch:
         refuse_to_read(patch, error)
-        assert run(tmp_path / "run") == 1
+        assert run(finished) == 1
         said = capsys.readouterr().err
         assert "error: Cannot read the checkpoints in" in said and "Nothing was changed" in said
-        images = [str(tmp_path / "run" / "plots")]
+        images = [str(finished / "plots")]
         for main, given in ((evaluate.main, []), (embed.main, [*images, "--out", str(tmp_path / "h.npz")])):
-            assert main([str(tmp_path / "run"), *given]) == 1
+            assert main([str(finished), *given]) == 1
             assert "error: Cannot read the checkpoints in" in capsys.readouterr().err
-    assert contents(tmp_path / "run") == before
-    assert run(tmp_path / "run") == 0  # the finished run is still complete
+    assert contents(finished) == before
+    assert run(finished) == 0  # the finished run is still complete
 
 
 def test_checkpoints_that_are_all_damaged_end_the_run_and_stay(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path / "run") == 0
-    for path in (tmp_path / "run" / "checkpoints").iterdir():
+    for path in (finished / "checkpoints").iterdir():
         path.write_bytes(path.read_bytes()[:-40])
-    before = contents(tmp_path / "run")
-    assert run(tmp_path / "run") == 1
+    before = contents(finished)
+    assert run(finished) == 1
     assert "error: None of the 3 checkpoints in" in capsys.readouterr().err
-    assert contents(tmp_path / "run") == before
+    assert contents(finished) == before
 
 
 def test_a_damaged_newest_checkpoint_is_kept_under_another_name(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path / "run") == 0
-    newest = tmp_path / "run" / "checkpoints" / "step-00000006.npz"
+    newest = finished / "checkpoints" / "step-00000006.npz"
     whole, damaged = newest.read_bytes(), newest.read_bytes()[:-40]
     newest.write_bytes(damaged)
-    assert run(tmp_path / "run") == 0
+    assert run(finished) == 0
     said = capsys.readouterr()
     assert "step-00000006.npz cannot be used" in said.err and "step-00000006.npz.unused." in said.err
     assert "resumes at step 4" in said.out
@@ -111,26 +136,24 @@ def test_a_damaged_newest_checkpoint_is_kept_under_another_name(
 
 
 def test_metrics_without_a_checkpoint_are_renamed_and_not_cut(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path / "run") == 0
-    rows = (tmp_path / "run" / "metrics.jsonl").read_bytes()
-    for path in (tmp_path / "run" / "checkpoints").iterdir():
+    rows = (finished / "metrics.jsonl").read_bytes()
+    for path in (finished / "checkpoints").iterdir():
         path.unlink()
-    assert run(tmp_path / "run") == 0
+    assert run(finished) == 0
     assert "has no checkpoint. Training starts at step 0" in capsys.readouterr().out
-    assert (tmp_path / "run" / "metrics.jsonl.unused").read_bytes() == rows
-    assert len((tmp_path / "run" / "metrics.jsonl").read_bytes().splitlines()) == 6
+    assert (finished / "metrics.jsonl.unused").read_bytes() == rows
+    assert len((finished / "metrics.jsonl").read_bytes().splitlines()) == 6
 
 
-def test_damaged_rows_are_counted_and_the_file_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(tmp_path / "run") == 0
-    path = tmp_path / "run" / "metrics.jsonl"
+def test_damaged_rows_are_counted_and_the_file_is_kept(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = finished / "metrics.jsonl"
     lines = path.read_bytes().split(b"\n")
     lines[1], lines[3] = lines[1][:-9], b"\x00\xff"
     path.write_bytes(b"\n".join(lines))
     damaged = path.read_bytes()
-    assert run(tmp_path / "run") == 0
+    assert run(finished) == 0
     assert "Removed 2 damaged lines from" in capsys.readouterr().err
     assert path.with_name("metrics.jsonl.damaged").read_bytes() == damaged
     assert [json.loads(line)["step"] for line in path.read_bytes().splitlines()] == [1, 3, 5, 6]
