@@ -5,8 +5,11 @@ The command starts a new run with the encoder of the first run.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +23,28 @@ from tests.support.small_runs import narrow_resnet20
 SMALL = "--image-size 8 --batch-size 16 --projection-widths 16 8 --warmup-epochs 0 --knn-every 0 --xla off --steps 2"
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a folder with images and a run on them, and the command that the run prints to train longer."""
+    folder, printed = tmp_path_factory.mktemp("trained"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        narrow_resnet20(patch)
+        patch.chdir(folder)
+        images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+        np.savez("images.npz", images=images, labels=np.arange(40) % 2)
+        flags = [*SMALL.split(), "--dataset", "npz:images.npz", "--out", "runs/one", "--temperature", "0.3"]
+        assert train.main(flags) == 0
+    lines = printed.getvalue().splitlines()
+    (longer,) = (line for line in lines if line.startswith("  train longer"))
+    return folder, longer.removeprefix("  train longer").strip()
+
+
 @pytest.fixture
-def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """Train in the working folder. Return the command for longer training that is printed."""
+def finished(trained: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Work in a copy of the folder. Return the command that the run prints to train longer."""
     narrow_resnet20(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
-    np.savez("images.npz", images=images, labels=np.arange(40) % 2)
-    assert train.main([*SMALL.split(), "--dataset", "npz:images.npz", "--out", "runs/one", "--temperature", "0.3"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    return next(line for line in lines if line.startswith("  train longer")).removeprefix("  train longer").strip()
+    monkeypatch.chdir(shutil.copytree(trained[0], tmp_path / "copy"))
+    return trained[1]
 
 
 def test_the_printed_command_trains_on_from_the_encoder(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
