@@ -189,9 +189,9 @@ def test_no_view_shows_the_padding(made_by, size, mode):
         drawn = made_by.draw_view_params(3, 0, tf.range(60), recipe, 33, 47, sizes)
         return made_by.make_views(images, drawn, size)
 
+    views = build_for_mode(make, mode)
     made = [
-        build_for_mode(make, mode)(tf.constant(np.where(inside[..., None], images, padding).astype(np.uint8)), sizes)
-        for padding in (0, 255)
+        views(tf.constant(np.where(inside[..., None], images, padding).astype(np.uint8)), sizes) for padding in (0, 255)
     ]
     assert made[0].numpy().tobytes() == made[1].numpy().tobytes()
     assert np.isfinite(made[0].numpy()).all()
