@@ -19,6 +19,7 @@ from lowlevel_simclr.evaluation import plots
 from lowlevel_simclr.evaluation.turns import choose_in_turn
 from lowlevel_simclr.run.checkpoint import load_latest
 from lowlevel_simclr.run.results import read_config, read_metrics
+from lowlevel_simclr.training.session import Session
 from tests.support.image_files import make_names, write_pictures
 from tests.support.small_runs import narrow_resnet20
 
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 ARCHIVE = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.xz"
 SMALL = ["--image-size", "8", "--batch-size", "8", "--projection-widths", "8", "--warmup-epochs", "0", "--steps", "2"]
 SMALL += ["--knn-every", "0", "--precision", "float32", "--xla", "off"]
+QUICK = ["--protocol", "finetune,linear-augmented", "--finetune-steps", "1", "--probe-passes", "1"]
 
 
 @pytest.fixture
@@ -120,7 +122,7 @@ def test_a_run_in_its_data_folder_resumes(
     said = capsys.readouterr().out
     assert said.count("37 images to train on, 2 classes") == 3 and "resumes at step 2 of 2" in said
     assert "1 of 41 images have no label" in said and "linear" in said
-    assert evaluate.main(["dog/run", "--protocol", "finetune,linear-augmented", "--finetune-steps", "1"]) == 0
+    assert evaluate.main(["dog/run", *QUICK]) == 0
     assert "1 of 41 images have no label" in capsys.readouterr().out
     record = json.loads(Path("dog/run/data.json").read_text())
     assert {entry["path"] for entry in record["left_out"]} == {"looked/", f"runs/folder-{Path.cwd().name}/"}
@@ -172,7 +174,10 @@ def test_pictures_of_mixed_sizes_train_alike_wherever_they_are_kept(
 
 @pytest.mark.usefixtures("small_encoder")
 @pytest.mark.parametrize("flags", [("--micro-batch", "4"), ("--ops", "stock")], ids=["micro", "stock"])
-def test_pictures_of_mixed_sizes_train_by_every_way_of_a_step(tmp_path: Path, flags: tuple[str, ...]) -> None:
+def test_pictures_of_mixed_sizes_train_by_every_way_of_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(Session, "finish", lambda session: session.train())  # without the evaluation and the pictures
     root = write_mixed(tmp_path / "pictures")
     assert run(root, tmp_path / "run", *flags) == 0
     assert np.isfinite([row["loss"] for row in read_metrics(tmp_path / "run")]).all()
@@ -196,8 +201,7 @@ def test_a_run_on_pictures_of_mixed_sizes_resumes_is_evaluated_and_embeds(tmp_pa
     results = json.loads((out / "evaluation.json").read_text())
     assert run(root, out) == 0
     assert json.loads((out / "evaluation.json").read_text()) == results
-    flags = ["--protocol", "finetune,linear-augmented", "--finetune-steps", "1", "--label-fraction", "0.5"]
-    assert evaluate.main([str(out), *flags]) == 0
+    assert evaluate.main([str(out), *QUICK, "--label-fraction", "0.5"]) == 0
     assert embed.main([str(out), str(root / "test"), "--out", str(tmp_path / "h.npz")]) == 0
     found = np.load(tmp_path / "h.npz")
     kept = load_latest(out / "h" / "trained-test")

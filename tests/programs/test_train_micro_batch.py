@@ -12,6 +12,7 @@ import pytest
 
 from lowlevel_simclr import train
 from lowlevel_simclr.api import session
+from lowlevel_simclr.training.session import Session
 from tests.support.made_up_memory import limit_memory, pretend_gpu
 from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
@@ -32,6 +33,7 @@ def test_a_run_keeps_the_number_that_it_found(tmp_path: Path, monkeypatch: pytes
     flags = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "8", "--knn-every", "0"]
     flags += ["--warmup-epochs", "0", "--out", str(tmp_path / "run"), "--micro-batch", "auto", "--steps", "2"]
     flags += ["--xla", "off", "--data-on", "host", *STOCK]
+    monkeypatch.setattr(Session, "finish", lambda session: session.train())  # without the evaluation and the pictures
     monkeypatch.setattr(session, "fits_memory", limit_memory(8, []))
     assert train.main(flags) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["train"]["micro_batch"] == "8"
