@@ -21,6 +21,7 @@ from lowlevel_simclr.model import encoder
 from lowlevel_simclr.run import atomic, checkpoint
 from lowlevel_simclr.runtime import keras
 from lowlevel_simclr.runtime.precision import set_precision
+from tests.support.small_runs import narrow_resnet20
 
 # A program of a user who has only TensorFlow. Its third line makes each import of this package fail.
 ALONE = """
@@ -32,6 +33,12 @@ images = np.load(sys.argv[2])
 np.save(sys.argv[3], model.predict(images, verbose=0))
 np.save(sys.argv[4], model(images.astype(np.float32)).numpy())
 """
+
+
+@pytest.fixture(autouse=True)
+def small_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build ResNet-20 with one block in each stage."""
+    narrow_resnet20(monkeypatch)
 
 
 def trained(size: int, channels: int = 3, precision: str = "float32") -> tf.keras.Model:
@@ -160,10 +167,7 @@ def test_no_checkpoint_or_one_of_another_model_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_batch_norm_stays_frozen_or_trains_in_fit_as_the_user_says(
-    frozen: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
+def test_batch_norm_stays_frozen_or_trains_in_fit_as_the_user_says(frozen: bool, tmp_path: Path) -> None:
     path = export.save_encoder(tmp_path, export.add_preprocessing(trained(8)))
     loaded = tf.keras.models.load_model(path)
     pictures = tf.keras.Input((8, 8, 3), dtype="uint8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,14 @@ from tests.support.small_runs import draw_few_shapes
 SMALL = ["--image-size", "8", "--batch-size", "16", "--projection-widths", "16", "8", "--warmup-epochs", "0"]
 SMALL += ["--precision", "float32", "--xla", "off", "--no-deterministic"]
 QUICK = ["--finetune-steps", "2", "--finetune-batch-size", "16", "--probe-passes", "1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_encoder() -> Iterator[None]:
+    """Build ResNet-20 with a third of its layers. Its h keeps 64 numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 16, projects=False))
+        yield
 
 
 @pytest.fixture(scope="module")
