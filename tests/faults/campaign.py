@@ -75,7 +75,8 @@ class Campaign:
         state = read_final_state(whole / RUN)
         assert ended.code == 0 and state is not None, ended.said
         self.whole, self.state, self.changes, self.processor = whole, state, ended.changes, ended.processor
-        self.killed_again: Path | None = None  # the folder of the training that `kill_at_random` kills
+        self.times = {"train": ended.processor}  # see `measure_processor`
+        self.killed_again: Path | None = None  # the run that `kill_at_random` kills repeatedly
 
     def draw(self, part: str, number: int) -> random.Random:
         """Return the random number generator of one trial of a part."""
@@ -187,9 +188,10 @@ class Campaign:
         record = self.records["signals"]
         program = list(PROGRAMS)[number % len(PROGRAMS)]
         sent = SIGNALS[number // len(PROGRAMS) % len(SIGNALS)]
-        after = self.draw("signals", number).uniform(0.0, self.programs[program])
+        needed = self.measure_processor(program)
+        after = self.draw("signals", number).uniform(0.0, needed)
         place = self.make_place(finished=program != "train")
-        what = f"{program}, {sent.name} after {after:.2f} of {self.programs[program]:.2f} seconds of processor time"
+        what = f"{program}, {sent.name} after {after:.2f} of {needed:.2f} seconds of processor time"
         ended = run_trial(program, PROGRAMS[program], place, stop=Stop(after, sent))
         kind = f"{program}, {sent.name}" if ended.code else f"{program}, ended before the signal"
         if record.judge(kind, what, ended, (0, 128 + sent)) and ended.code:
@@ -199,17 +201,18 @@ class Campaign:
                 record.judge(kind + ", run again", what, run_trial(program, PROGRAMS[program], place), (0,))
         shutil.rmtree(place)
 
-    @cached_property
-    def programs(self) -> dict[str, float]:
-        """Return the processor time that each program needs without a signal, in seconds."""
-        found = {}
-        for program, arguments in PROGRAMS.items():
-            place = self.make_place(finished=program != "train")
-            ended = run_trial(program, arguments, place)
+    def measure_processor(self, program: str) -> float:
+        """Return the processor time that a program needs without a signal, in seconds.
+
+        The time of the training is that of the run without a fault. The other programs run once, for their first trial.
+        """
+        if program not in self.times:
+            place = self.make_place(finished=True)
+            ended = run_trial(program, PROGRAMS[program], place)
             assert ended.code == 0, ended.said
-            found[program] = ended.processor
+            self.times[program] = ended.processor
             shutil.rmtree(place)
-        return found
+        return self.times[program]
 
     def read_input(self, number: int) -> None:
         """Read an image, an npz file, a pickle or an archive with random damage in this process."""

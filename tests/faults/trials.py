@@ -22,8 +22,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.support.small_runs import draw_few_shapes, narrow_resnet20
-
 LIMIT = 60.0  # seconds; a longer trial counts as a hang, see `_measure_waiting`
 SIGNAL_LIMIT = 5.0  # seconds that a program may need to end after a signal
 LAST_MOMENT = 1.0  # seconds; if a program ends with exit code 0 later than this after a signal, it ignored the signal
@@ -70,11 +68,13 @@ class Stop(NamedTuple):
 def load_programs() -> None:
     """Import TensorFlow and the programs once. A trial then only forks this process, and imports nothing.
 
-    TensorFlow must not start its runtime in this process, because its threads do not survive a fork.
+    TensorFlow must not start its runtime here, because its threads do not survive a fork. It is not imported at the top
+    of this file, because the process that only compiles the shim would then import it too.
     """
     import lowlevel_simclr.embed  # noqa: F401
     import lowlevel_simclr.evaluate  # noqa: F401
     import lowlevel_simclr.train  # noqa: F401
+    import tests.support.small_runs  # noqa: F401
     from lowlevel_simclr.api import session, subject  # noqa: F401
 
 
@@ -193,6 +193,8 @@ def _act(
     shim = ctypes.CDLL(None)
     if fault is not None:
         shim.fault_arm(os.fsencode(fault[0].absolute()), ctypes.c_long(fault[1]), fault[2])
+    from tests.support.small_runs import draw_few_shapes, narrow_resnet20
+
     patch = pytest.MonkeyPatch()
     draw_few_shapes(patch)
     narrow_resnet20(patch)
