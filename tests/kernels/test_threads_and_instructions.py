@@ -28,7 +28,7 @@ print(_library.find_instruction_set(), len(findings), len(cases), [found for fou
 
 def test_the_same_bits_with_any_number_of_threads() -> None:
     here = [digest_nt_xent(), digest_lars_update(), digest_views()]
-    for threads in ("1", "2", "7"):
+    for threads in ("1", "7"):
         assert output_of(DIGESTS, LOWLEVEL_SIMCLR_THREADS=threads).split() == here, f"{threads} threads"
 
 

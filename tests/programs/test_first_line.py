@@ -30,8 +30,8 @@ def run_program(*arguments: str, **environment: str) -> subprocess.CompletedProc
     ("arguments", "error"),
     [
         (("train", "--dataset", "folder:/none"), "error: The folder /none does not exist."),
-        (("evaluate", "/none"), "error: /none"),
-        (("embed", "/none", "/none", "--out", "/none/h.npz"), "error: /none"),
+        pytest.param(("evaluate", "/none"), "error: /none", marks=pytest.mark.slow),
+        pytest.param(("embed", "/none", "/none", "--out", "/none/h.npz"), "error: /none", marks=pytest.mark.slow),
     ],
 )
 def test_an_error_is_the_only_line(arguments: tuple[str, ...], error: str) -> None:

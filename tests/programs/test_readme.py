@@ -20,7 +20,7 @@ import tensorflow as tf
 import threadpoolctl
 from PIL import Image
 
-from lowlevel_simclr import check, embed, evaluate, report, train
+from lowlevel_simclr import embed, evaluate, report, train
 from lowlevel_simclr import export as export_program
 from lowlevel_simclr.config import identity, presets
 from lowlevel_simclr.config.command_line import parse_run
@@ -63,6 +63,7 @@ ALONE = [flags for flags in TRAIN if "--devices" not in flags]
 
 
 def test_no_command_is_forgotten_here() -> None:
+    """Test that the tests below run every command. tests/verification/test_check.py runs check."""
     assert {command for command in COMMANDS if pages.parse_program(command) is None} == {*MAKE, COMPLETION}
     assert all(list_ours(name) for name in ("train", "evaluate", "embed", "report", "export")) and list_ours(
         "check"
@@ -273,10 +274,6 @@ def test_a_reporting_command_runs(
     write_finished_run(tmp_path / "runs" / "shapes")
     assert report.main(shlex.split(flags)) == 0
     assert Path(capsys.readouterr().out.removeprefix("Wrote ").strip()).is_file()
-
-
-def test_the_check_proves_the_ops_here() -> None:
-    assert check.main([]) == 0
 
 
 @pytest.mark.parametrize("page", pages.PAGES, ids=lambda page: page.stem)
