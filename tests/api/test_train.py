@@ -17,11 +17,12 @@ import tensorflow as tf
 from tensorflow.python.framework import config as framework_config
 
 import lowlevel_simclr as ls
-from lowlevel_simclr.model import encoder, pretrained
+from lowlevel_simclr.model import pretrained
 from lowlevel_simclr.runtime import progress_bar, signals
 from lowlevel_simclr.training import session
 from lowlevel_simclr.training.session import Session
 from tests.support.other_process import output_of
+from tests.support.small_runs import draw_few_shapes, narrow_resnet20
 
 SMALL: dict[str, Any] = {
     "image_size": 8,
@@ -35,6 +36,10 @@ SMALL: dict[str, Any] = {
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 10, 8, 3), np.uint8)
 LABELS = np.arange(40) % 2
 
+SMALL_ENCODER = """
+from lowlevel_simclr.model import encoder
+encoder.BASIC["resnet20"] = encoder.Basic((1, 1, 1), 16, projects=False)
+"""
 SCRIPT = """
 import numpy as np
 import lowlevel_simclr as ls
@@ -53,9 +58,8 @@ print(len(history.history["loss"]), model.predict(images, verbose=0).shape, ls.e
 @pytest.fixture(autouse=True)
 def small_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Use a ResNet with one block in each stage and sixty training images. Work in a temporary folder."""
-    monkeypatch.setitem(encoder.BASIC, "resnet20", encoder.Basic((1, 1, 1), 8, projects=False))
-    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TRAIN", 60)
-    monkeypatch.setattr("lowlevel_simclr.data.catalog.SHAPES_TEST", 40)
+    narrow_resnet20(monkeypatch)
+    draw_few_shapes(monkeypatch)
     monkeypatch.chdir(tmp_path)
 
 
@@ -65,13 +69,19 @@ def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "finish", lambda of_run: of_run.train())
 
 
+@pytest.fixture
+def no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs that take no step, for tests of the configuration that they store."""
+    monkeypatch.setattr(Session, "finish", lambda of_run: None)
+
+
 def test_a_short_script_trains_on_arrays_and_uses_the_encoder_in_keras(tmp_path: Path) -> None:
     """Run a short script as a user would write it, with a Dropout layer without a seed.
 
     Training must not leave TensorFlow's op determinism (reproducible mode) on. With it, such a layer raises an error.
     """
     assert len(SCRIPT.strip().splitlines()) <= 12
-    said = output_of(SCRIPT.replace("OUT", repr(str(tmp_path / "run"))))
+    said = output_of(SMALL_ENCODER + SCRIPT.replace("OUT", repr(str(tmp_path / "run"))))
     assert said.splitlines()[-1] == "2 (40, 2) (40, 64)"
 
 
@@ -110,7 +120,7 @@ def test_other_images_do_not_resume_a_run() -> None:
     assert ls.train(other, "run", fresh=True, **SMALL).folder == Path("run-2")
 
 
-@pytest.mark.usefixtures("training_alone")
+@pytest.mark.usefixtures("no_step")
 def test_settings_are_those_of_the_command_and_of_a_config_file() -> None:
     first = ls.train(preset="shapes", temperature=0.5, jitter_strength=0.25, **SMALL)
     assert first.folder == Path("runs/shapes") and first.config["temperature"] == 0.5
@@ -121,7 +131,7 @@ def test_settings_are_those_of_the_command_and_of_a_config_file() -> None:
     assert third.config == {**first.config, "steps": 1}
 
 
-@pytest.mark.usefixtures("training_alone")
+@pytest.mark.usefixtures("no_step")
 @pytest.mark.parametrize("labelled", [False, True])
 @pytest.mark.parametrize("batched", [False, True])
 def test_a_tf_data_set_is_read_into_memory(labelled: bool, batched: bool) -> None:
