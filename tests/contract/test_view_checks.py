@@ -6,6 +6,8 @@ augmented image (view) must be NaN.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -94,15 +96,22 @@ def test_the_largest_that_fit_are_drawn_alike() -> None:
         np.testing.assert_array_equal(np.asarray(other.box), drawn[0].box)
 
 
-@pytest.mark.parametrize("mode", ["graph", "xla"])
-@pytest.mark.parametrize(("epoch", "index"), [(0, [5, -1, 2**32, 6]), (-1, [5, 6]), (2**32, [5, 6])])
-def test_a_stock_graph_gives_such_a_row_no_box_and_the_view_is_nan(mode: str, epoch: int, index: list[int]) -> None:
+@functools.cache
+def compile_drawn_views(mode: str) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """Return a function that draws and makes stock views of some images. The tests of a mode share it."""
+
     def make(epoch: tf.Tensor, index: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         params = stock.draw_view_params(0, epoch, index, RECIPE, 32, 32)
         return params.box, stock.make_views(images, params, 8)
 
-    images = images_of(len(index), 32, 32)
-    box, views = build_for_mode(make, mode)(tf.constant(epoch, tf.int64), tf.constant(index, tf.int64), images)
+    return build_for_mode(make, mode)
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+@pytest.mark.parametrize(("epoch", "index"), [(0, [5, -1, 2**32, 6]), (-1, [5, 6, 7, 8]), (2**32, [5, 6, 7, 8])])
+def test_a_stock_graph_gives_such_a_row_no_box_and_the_view_is_nan(mode: str, epoch: int, index: list[int]) -> None:
+    images = tf.constant(images_of(len(index), 32, 32))
+    box, views = compile_drawn_views(mode)(tf.constant(epoch, tf.int64), tf.constant(index, tf.int64), images)
     wrong = np.tile([not (0 <= place < 2**32 and 0 <= epoch < 2**32) for place in index], 2)
     np.testing.assert_array_equal((box.numpy() == view_checks.NO_BOX).all(axis=1), wrong)
     np.testing.assert_array_equal(np.isnan(views.numpy()).all(axis=(1, 2, 3)), wrong)
@@ -184,13 +193,18 @@ def test_a_factor_that_is_not_finite_is_refused_by_row(made_by: Any, factor: str
         made_by.make_views(images_of(2, 8, 8), params, 6)
 
 
+@functools.cache
+def compile_views(made_by: Any, mode: str) -> Callable[..., tf.Tensor]:
+    """Return a function of the fields of ViewParams that makes views of two images. The tests of a mode share it."""
+    return build_for_mode(lambda *fields: made_by.make_views(images_of(2, 8, 8), ViewParams(*fields), 6), mode)
+
+
 @pytest.mark.parametrize("mode", ["graph", "xla"])
 @pytest.mark.parametrize("factor", FINITE_FIELDS)
 def test_a_stock_graph_makes_such_a_view_nan(mode: str, factor: str) -> None:
     params = params_of(4, box=[0, 0, 8, 8])
     getattr(params, factor)[1:3] = np.nan, np.inf
-    make = build_for_mode(lambda *fields: stock.make_views(images_of(2, 8, 8), ViewParams(*fields), 6), mode)
-    made = np.isnan(make(*map(tf.constant, params)).numpy())
+    made = np.isnan(compile_views(stock, mode)(*map(tf.constant, params)).numpy())
     np.testing.assert_array_equal(made.all(axis=(1, 2, 3)), [False, True, True, False])
     np.testing.assert_array_equal(made.any(axis=(1, 2, 3)), [False, True, True, False])
 
@@ -201,9 +215,8 @@ def test_a_stock_graph_makes_such_a_view_nan(mode: str, factor: str) -> None:
 def test_a_native_graph_refuses_such_a_view(mode: str, factor: str) -> None:
     params = params_of(4, box=[0, 0, 8, 8])
     getattr(params, factor)[2] = np.nan
-    make = build_for_mode(lambda *fields: ops.make_views(images_of(2, 8, 8), ViewParams(*fields), 6), mode)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"Row 2 has the box .* = \(-1, -1, -1, -1\)"):
-        make(*map(tf.constant, params))
+        compile_views(ops, mode)(*map(tf.constant, params))
 
 
 # Orders
