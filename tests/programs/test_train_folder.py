@@ -116,7 +116,9 @@ def test_a_run_in_its_data_folder_resumes(
     """
     monkeypatch.chdir(write_pictures(tmp_path, *make_names("cat", 20), *make_names("dog", 20), "stray.png"))
     flags = [*SMALL, "--dataset", "folder:."]
-    assert train.main(flags) == 0 and train.main(flags) == 0
+    assert train.main(flags) == 0
+    monkeypatch.setattr(Session, "finish", lambda session: session.train())  # from here on without pictures
+    assert train.main(flags) == 0
     assert train.main([*flags, "--preview", "--out", "looked"]) == 0
     assert train.main([*flags, "--out", "dog/run"]) == 0
     said = capsys.readouterr().out
