@@ -77,7 +77,14 @@ def test_a_signal_in_a_destructor_is_not_lost() -> None:
     assert err == "Stopped by SIGTERM while reading the images. Run the same command again to continue.\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        signal.SIGTERM,
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_long_call_into_a_library_does_not_keep_the_program(number: signal.Signals) -> None:
     process = start(C_CALL)
     time.sleep(1)  # by now, the program is inside the call
@@ -125,7 +132,7 @@ def test_training_notes_the_signal(number: signal.Signals) -> None:
             begin()
             while not asked():
                 time.sleep(0.01)
-            time.sleep(1)
+            time.sleep(0.3)
             print("saved by", signal.Signals(asked()).name, flush=True)
         """
     )
