@@ -88,7 +88,7 @@ def _find_in_folder(request: Request, own: Request | None) -> Given:
     """Return the images of a folder or of another data set. The folder of the run is read with its settings."""
     if own is None or not _is_same_folder(own, request):
         return _find_pictures(request)
-    labels, split = (file and str(file.absolute()) for file in (own.tables.labels, own.tables.split))
+    labels, split = (str(file.absolute()) if file else None for file in (own.tables.labels, own.tables.split))
     gone = [file for file in (labels, split) if file and not os.path.isfile(file)]
     if gone:
         given = _find_pictures(request._replace(splits=own.splits))
