@@ -122,9 +122,13 @@ def _draw_axes(x: Span, y: Span) -> str:
 
 
 def _format_tick(span: Span, tick: int) -> str:
-    """Return the number at a tick, with enough digits to tell neighbouring ticks apart."""
+    """Return the number at a tick, with enough digits to tell neighbouring ticks apart.
+
+    Ticks that are 10 or more apart have whole numbers.
+    """
     distance = (span.high - span.low) / TICKS
-    return f"{round(span.low + distance * tick, 12):.{4 if distance < 10 else 12}g}"
+    value = span.low + distance * tick
+    return f"{round(value, 12):.4g}" if distance < 10 else f"{round(value)}"
 
 
 def _draw_level(place: int, level: Level, y: Span) -> str:

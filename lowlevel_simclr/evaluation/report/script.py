@@ -37,7 +37,8 @@ for (const figure of document.querySelectorAll(".chart")) {
     const scale = 1000 / (whole[1] - whole[0]);
     panel.setAttribute("viewBox", [(span[0] - whole[0]) * scale, 0, (span[1] - span[0]) * scale, 1000].join(" "));
     ticks.forEach((tick, i) => {
-      tick.textContent = number(span[0] + (span[1] - span[0]) * i / (ticks.length - 1));
+      const apart = (span[1] - span[0]) / (ticks.length - 1), value = span[0] + apart * i;
+      tick.textContent = apart < 10 ? number(value) : Math.round(value);
     });
   };
   svg.addEventListener("pointerdown", event => { down = toStep(event); });

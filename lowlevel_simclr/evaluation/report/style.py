@@ -55,6 +55,7 @@ figure{margin:0 0 12px;min-width:0}
 .chart text{fill:var(--text);font-size:13px}
 .chart .x{text-anchor:middle}
 .chart .x:nth-of-type(2){text-anchor:start}
+.chart .x:nth-of-type(10){text-anchor:end}
 .chart .y{text-anchor:end}
 .grid{stroke:var(--edge);stroke-width:1}
 .curve,.level,.dots{fill:none;stroke-width:2;vector-effect:non-scaling-stroke;stroke-linejoin:round}

@@ -51,3 +51,11 @@ def test_nothing_is_drawn_without_a_value() -> None:
 def test_a_run_of_one_step_is_drawn() -> None:
     text = draw_chart("Loss", "nats", [Curve("loss", [1], [3.0])], 1)
     assert re.search(r'class="dots c0" d="M1000 [\d.]+h0"', text) and "nan" not in text
+
+
+@pytest.mark.parametrize(
+    ("last", "ticks"), [(1950, "0 488 975 1462 1950"), (6, "0 1.5 3 4.5 6"), (1, "0 0.25 0.5 0.75 1")]
+)
+def test_the_axis_of_the_steps_has_whole_numbers_where_the_ticks_are_far_apart(last: int, ticks: str) -> None:
+    drawn = draw_chart("Loss", "nats", [Curve("loss", [1, last], [2.0, 1.0])], last)
+    assert re.findall(r'<text class="x"[^>]*>([\d.]+)<', drawn) == ticks.split()
