@@ -40,7 +40,7 @@ COMPLETION = "source <(lowlevel-simclr --print-completion bash)"
 MAKE = {"make train": "python -m lowlevel_simclr.train", "make test": "python -m pytest"}
 BLOCKS = [block for block in pages.list_all_blocks() if not block.reason]
 COMMANDS = pages.list_distinct_commands(BLOCKS)
-RUNS = ("shapes", "pictures", "kobak")  # the folders in runs/ that commands on the pages evaluate
+RUNS = ("shapes", "pictures", "kobak", "untrained")  # the folders in runs/ that commands on the pages use
 
 
 def list_ours(name: str, commands: list[str] = COMMANDS) -> list[str]:
