@@ -20,7 +20,8 @@ from bench import harness
 from bench.report import markers
 
 AT_CEILING = "≥\u00a0100%"  # explained in docs/measurements.md and docs/op-speed.md
-# The present folder of each module that was moved. The commands in older results do not have this folder.
+# The present folder of each module that was moved into a folder. The commands stored in older results name these
+# modules without the folder.
 _MOVED = {"accuracy": "learning", "first_steps": "learning"}
 _PROBES = ("linear", "linear_augmented")  # entries of evaluation.json with a mean and a standard deviation over seeds
 
@@ -28,9 +29,10 @@ _PROBES = ("linear", "linear_augmented")  # entries of evaluation.json with a me
 def format_times(rows: Sequence[harness.Row]) -> str:
     """Return a Markdown table of times, with one line for each problem and one column for each alternative.
 
-    An alternative is one way to compute the answer. A cell has the smallest processor time. In parentheses follow the
-    smallest wall time and, if measured, two more numbers: the rate in operations per second, as a percentage of the
-    rate of a matrix product, and the peak memory.
+    An alternative is one way to compute the answer. A cell begins with the smallest processor time. The smallest wall
+    time stands behind it in parentheses. If they were measured, two more numbers stand in the parentheses. The first is
+    the op's rate as a percentage of a matrix product's rate, both in operations per second. The second is the peak
+    memory.
     """
     names = list(dict.fromkeys(row.name for row in rows))
     problems = list(dict.fromkeys(tuple(row.problem.items()) for row in rows))
@@ -63,8 +65,9 @@ def _format_digits(value: float) -> str:
 def format_views(rows: Sequence[harness.Row]) -> str:
     """Return a Markdown table of views per processor second, with one line for each problem.
 
-    There is one column for each alternative, which is one way to make the views. The first column is the native op. The
-    number in parentheses is the speed of the native op divided by the speed of that alternative.
+    There is one column for each alternative, which is one way to make the views. The first alternative is the native
+    op. In the other columns, the number in parentheses is the speed of the native op divided by the speed of the
+    column's alternative.
     """
     names = list(dict.fromkeys(row.name for row in rows))
     lines = ["| image -> view, pixels | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]

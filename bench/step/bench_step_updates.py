@@ -6,9 +6,9 @@ LARS is the optimizer of SimCLR's paper. The bench compares three ways to comput
     each     `ops.lars_update` is called once for each variable; this is the default on a CPU
     stock    TensorFlow's own ops compute the update, as with `--ops stock`; XLA fuses them if it compiles the step
 
-The bench times, in turns, the steps of the training job (job.py) with each of these updates, and the encoder alone. It
-does this in several processes (see step_ways.py). The flags of the job set the encoder, the batch size and the
-precision.
+The bench times four things in turns: a step of the training job (job.py) with each of the three updates, and the
+encoder alone. It does this in several processes (see step_ways.py). The flags of the job set the encoder, the batch
+size and the precision.
 
 The bench times whole steps, because the time of the update alone would miss one effect: an encoder has many small
 variables, and on a GPU a step can wait until the host has launched the kernels for all of them.

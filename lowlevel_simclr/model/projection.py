@@ -8,7 +8,9 @@ from lowlevel_simclr.config.choices import HEAD_BATCH_NORMS
 from lowlevel_simclr.model.batch_norm import FusedBatchNorm
 from lowlevel_simclr.model.initial_values import derive_layer_seed
 
-FIRST_PLACE = 10_001  # number of the first layer, from which its seed follows; the encoder's numbers are all smaller
+# Each layer's seed is derived from the layer's number. The layers of the head are numbered from here on. All layers of
+# the encoder have smaller numbers, so no two layers have the same seed.
+FIRST_PLACE = 10_001
 MOMENTUM, EPSILON = 0.9, 1.001e-5  # the encoder's BatchNorm has the same values
 
 
@@ -20,8 +22,9 @@ def build_projection_head(
     Args:
         dim: number of entries of the representation h.
         widths: width of each layer. The last width is the dimension of the projection z.
-        batch_norm: which layers have BatchNorm, before the ReLU: "none", "hidden" (all but the last), "all", or
-            "google" (all, but the last one has no shift beta). A layer with BatchNorm has no bias.
+        batch_norm: which layers have BatchNorm, before the ReLU: "none", "hidden" (every layer except the last),
+            "all", or "google" (every layer; the BatchNorm of the last layer has no shift beta). A dense layer with
+            BatchNorm has no bias.
         seed: seed of the weights. They depend only on the seed, not on what was built before.
 
     Returns:
@@ -60,7 +63,7 @@ def build_projection_head(
 
 
 def _add_batch_norm(x: tf.Tensor, width: int, shift: bool, name: str) -> tf.Tensor:
-    """Add the encoder's BatchNorm on rows (B, width). It treats each row as an image of one pixel."""
+    """Add BatchNorm on rows (B, width). It is the encoder's kind of layer, and each row is an image of one pixel."""
     x = tf.keras.layers.Reshape((1, 1, width), name=f"{name}_pixel")(x)
     x = FusedBatchNorm(momentum=MOMENTUM, epsilon=EPSILON, center=shift, name=name)(x)
     return tf.keras.layers.Reshape((width,), name=f"{name}_row")(x)

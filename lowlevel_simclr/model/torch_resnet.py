@@ -2,7 +2,8 @@
 
 Three things differ from the encoders in `encoder.py`:
 
-- Padding is equal on all sides. TensorFlow's "same" puts an odd pixel at the end.
+- Padding is equal on all sides. TensorFlow's "same" pads one pixel more at the bottom and at the right if the number of
+  padded pixels is odd.
 - The stride of a bottleneck block is in its 3x3 convolution. He et al. and Keras have it in the first 1x1 convolution.
 - BatchNorm adds 1e-5 to a variance, and not 1.001e-5.
 
@@ -94,7 +95,8 @@ def _add_convolution(
     seeds: Iterator[int], x: Any, width: int, size: int, stride: int, name: str, norm: str, relu: bool = True
 ) -> Any:
     """Add padding, a convolution, BatchNorm and ReLU."""
-    if stride > 1 and size > 1:  # with stride 1, "same" pads both sides equally, and is fused with the convolution
+    # With stride 1, the convolution itself pads all sides equally ("same"), so no layer for the padding is needed.
+    if stride > 1 and size > 1:
         x = layers.ZeroPadding2D(size // 2, name=f"{name}.pad")(x)
     padding = "same" if stride == 1 else "valid"
     initializer = tf.keras.initializers.HeNormal(next(seeds))

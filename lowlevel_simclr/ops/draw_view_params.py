@@ -48,9 +48,11 @@ def draw_view_params(
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
-        TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
+        TypeError: if seed, epoch, height or width is not a whole number. Also if recipe lacks an attribute of a
+            ViewRecipe, or has one of a wrong type.
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
             It is also raised if epoch, an index or a size is out of range and its value is known at the call.
+            Also if a number of the recipe is not finite, or a bound of its crops is not above 0.
         tf.errors.InvalidArgumentError: in a graph, if epoch or an index is not in [0, 2^32), or if a size is out of
             range. On a GPU, no error is raised. Instead, all four numbers of the box of such a view are -1, and
             `make_views` sets its pixels to NaN.

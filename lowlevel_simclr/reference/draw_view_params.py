@@ -35,7 +35,7 @@ from lowlevel_simclr.contract.philox import CROP, FACTORS, ORDER_AND_BLUR, SWITC
 from lowlevel_simclr.contract.view_params import PERMUTATIONS, ViewParams
 
 Uniform = NDArray[np.float32]
-Side = int | NDArray[np.int64]  # pixels, of all images or (2N,)
+Side = int | NDArray[np.int64]  # in pixels: one number for all images, or an array (2N,) with one for each view
 
 
 def draw_view_params(
@@ -47,7 +47,10 @@ def draw_view_params(
     width: int,
     sizes: ArrayLike | None = None,
 ) -> ViewParams:
-    """Draw the parameters of both views of N images. They depend only on (seed, epoch, index, view), sizes and recipe.
+    """Draw the parameters of both views of N images.
+
+    They depend only on the seed, the epoch, the index of the image, the number of the view (0 or 1), the size of the
+    image and the recipe.
 
     Args:
         seed: seed of the run, in [0, 2^64).
@@ -63,9 +66,10 @@ def draw_view_params(
         ViewParams of arrays with 2N rows: all first views, then all second views.
 
     Raises:
-        TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
-        ValueError: if index is not (N,) integers, or if seed, epoch, an index, height, width or a size is out of
-            range.
+        TypeError: if seed, epoch, height or width is not a whole number. Also if recipe lacks an attribute of a
+            ViewRecipe, or has one of a wrong type.
+        ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, epoch, an index, height, width or a
+            size is out of range. Also if a number of the recipe is not finite, or a bound of its crops is not above 0.
 
     Examples:
         >>> import numpy as np

@@ -11,8 +11,8 @@ from pathlib import Path
 DEVICES = Path("/dev")
 WAIT = 120  # seconds that another process may take to import TensorFlow
 LIBRARIES = "Install the CUDA libraries with: pip install 'tensorflow[and-cuda]'."
-# Parts of TensorFlow's messages about a missing GPU, and for them the reason and a remedy in plain words. The first
-# entry with a matching part counts.
+# Each entry has some parts of TensorFlow's messages about a missing GPU, and the text that explains these messages to
+# the user. If several entries match, the first one is used.
 REASONS = (
     (
         ("driver version is insufficient", "CUDA_ERROR_INSUFFICIENT_DRIVER", "CUDA_ERROR_COMPAT_NOT_SUPPORTED"),
@@ -32,7 +32,7 @@ REASONS = (
     ),
     (
         ("Ignoring visible gpu device",),
-        "TensorFlow leaves the GPU out, because it is too old or too small.",
+        "TensorFlow does not use the GPU, because the GPU is too old or has too few multiprocessors.",
     ),
     (
         ("failed call to cuInit", "kernel driver does not appear to be running"),

@@ -1,4 +1,4 @@
-"""Guards standard output and standard error, so that a program continues even if nothing reads them."""
+"""Guards standard output and standard error, so that a failed write raises no OSError."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lowlevel_simclr.runtime.signals import SIGPIPE, request_stop
 
 
 class GuardedStream:
-    """A text stream that raises no error if a write fails.
+    """A text stream that raises no OSError if a write fails.
 
-    A full disk or a closed terminal only ends the output. If the process that reads the output has ended, as in `train
-    | head`, the stream acts as if the signal SIGPIPE had arrived.
+    A full disk or a closed terminal only ends the output, and the program continues. If the process that reads the
+    output has ended, as in `train | head`, the stream asks the program to stop, as the signal SIGPIPE would.
 
     Attributes:
         error: the first error of a write, or None.
@@ -76,10 +76,10 @@ def open_missing_streams() -> None:
 
 @contextlib.contextmanager
 def guard_streams() -> Iterator[None]:
-    """Within the block, a failed write to standard output or standard error does not end the program.
+    """Within the block, a failed write to standard output or standard error raises no OSError (see `GuardedStream`).
 
-    Standard output is flushed after each line, so that a log file or a pipe shows it at once. A character that the
-    encoding of the output lacks (for example a Windows code page) is written as an escape.
+    Standard output is flushed after each line, so that a log file or a pipe shows it at once. Some encodings, such as
+    Windows code pages, lack characters. The missing characters are written as escapes.
     """
     open_missing_streams()
     before = sys.stdout, sys.stderr

@@ -48,8 +48,10 @@ def draw_view_params(
         ViewParams of tensors with 2N rows: all first views, then all second views.
 
     Raises:
-        TypeError: if seed, epoch, height or width is not a whole number, or if recipe is not a ViewRecipe.
+        TypeError: if seed, epoch, height or width is not a whole number. Also if recipe lacks an attribute of a
+            ViewRecipe, or has one of a wrong type.
         ValueError: if index is not (N,) integers or sizes not (N, 2), or if seed, height or width is out of range.
+            Also if a number of the recipe is not finite, or a bound of its crops is not above 0.
             Also if epoch, an index or a size is out of range and its value is known. While a graph is built, such a
             value is not known, so nothing is raised. Instead, the four numbers of the view's box are -1, and
             `make_views` makes the pixels of this view NaN.

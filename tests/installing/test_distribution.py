@@ -102,7 +102,7 @@ def test_the_metadata_say_what_people_look_for(made: Path) -> None:
 
 
 def test_the_version_stands_once() -> None:
-    """Test that only the package's __init__.py contains the version. All other files must read it from there."""
+    """Test that these four files do not contain the package's version. It must be written only in its __init__.py."""
     found = [
         path.name
         for path in (ROOT / "pyproject.toml", ROOT / "setup.py", ROOT / "CITATION.cff", ROOT / "docs" / "conf.py")

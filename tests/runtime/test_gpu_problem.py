@@ -27,7 +27,7 @@ PIP = "pip install 'tensorflow[and-cuda]'"
         ("I0000 00:00:1 1 cudart_stub.cc:31] Could not find cuda drivers on your machine\n" + CUINIT + "(303)", PIP),
         (f"{CUINIT}CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected", "CUDA_VISIBLE_DEVICES"),
         (f"{CUINIT}UNKNOWN ERROR (100)", "driver does not start"),
-        ("I0000 00:00:1 1 gpu.cc:1] Ignoring visible gpu device (device: 0)", "too old or too small"),
+        ("I0000 00:00:1 1 gpu.cc:1] Ignoring visible gpu device (device: 0)", "too old or has too few"),
         (f"{PREFIX}something new.", "TensorFlow says: something new. Check"),
         ("", "gives no reason"),
     ],

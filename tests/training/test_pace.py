@@ -1,4 +1,8 @@
-"""Tests the learning rate of a training with a time limit (--budget), and when its last step becomes known."""
+"""Tests the learning rate of a training with a time limit (--budget), and the number of its last step.
+
+This number must be unknown until the last segment begins. A segment is a part of the training in which all views have
+one size.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Tests the search for the best training settings (recipe) for a given time. A trial trains with one recipe.
+"""Tests the search for the training settings that learn most in a given training time.
 
-Every trial must have valid settings. A stopped search must continue. The page of results must show every trial.
+A trial trains with one choice of settings, and every trial has the same time. Every trial must have valid settings. A
+search that was stopped must continue when it is started again. The page of results must show every trial.
 """
 
 from __future__ import annotations
