@@ -52,7 +52,7 @@ def test_every_setting_is_explained_with_its_default(capsys):
     assert ended.value.code == 0 and "SUPPRESS" not in text and "Trains an encoder." in text
     for name in SETTINGS:
         assert f"--{name.replace('_', '-')}" in text
-    assert text.count("(default: ") == len(SETTINGS) + 2  # 2: the flags --preset and --out are no settings
+    assert text.count("(default: ") == len(SETTINGS) + 3  # 3: the flags --preset, --out and --hosts are no settings
     assert "share of the image that the crop covers (default: 0.3 1)" in text
     for make in PRESETS.values():
         assert make.__doc__.splitlines()[0] in text

@@ -61,7 +61,7 @@ def test_a_preset_that_the_user_names_keeps_its_settings() -> None:
     for gpu in (False, True):
         chosen = choose_recipe(choose_base(PHOTOGRAPHS, None, gpu), None, 1e9, gpu)
         assert list_differences(PHOTOGRAPHS, chosen.config) == []
-        assert "--preset cifar10-resnet20 was given" in chosen.why
+        assert "you gave --preset cifar10-resnet20" in chosen.why
     assert choose_warmup(PHOTOGRAPHS, None, 1000, 100) == PHOTOGRAPHS
 
 
