@@ -9,8 +9,6 @@ import re
 import signal
 import socket
 import socketserver
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
@@ -22,7 +20,7 @@ from lowlevel_simclr.training import joining
 from lowlevel_simclr.training.cluster import Cluster
 from lowlevel_simclr.training.joining import wait_for_workers
 from lowlevel_simclr.training.replicas import DistributionError
-from tests.support.other_process import ROOT
+from tests.support.other_process import output_of
 from tests.support.worker_processes import find_free_ports
 
 
@@ -59,8 +57,8 @@ def test_a_worker_that_waits_names_whom_it_waits_for(
     monkeypatch.setattr(joining, "TOLD_EVERY", 0.1)
     addresses = make_addresses(3)
     with ThreadPoolExecutor(2) as pool:
-        chief = pool.submit(meet, addresses, 0, 4.0)
-        pool.submit(meet, addresses, 1, 8.0)
+        chief = pool.submit(meet, addresses, 0, 2.0)
+        pool.submit(meet, addresses, 1, 3.0)
         error = chief.result()
     assert f"seconds, worker 2 ({addresses[2]}) is missing" in error and "--worker-timeout" in error
     lines = capsys.readouterr().err.splitlines()
@@ -111,7 +109,7 @@ def test_another_program_that_connects_is_ignored(said: bytes) -> None:
 def test_two_workers_with_one_index_are_refused() -> None:
     addresses = make_addresses(3)
     with ThreadPoolExecutor(3) as pool:
-        chief, *others = (pool.submit(meet, addresses, rank, 5.0) for rank in (0, 1, 1))
+        chief, *others = (pool.submit(meet, addresses, rank, 2.0) for rank in (0, 1, 1))
         assert chief.result() == "Two workers have the index 1. Start every worker with its own index."
 
 
@@ -178,28 +176,31 @@ def test_workers_that_answer_are_not_lost_but_one_that_is_stopped_is(monkeypatch
 # Signals and timeouts while TensorFlow holds Python's global lock (GIL), so that no Python code can run
 
 HELD = """
-import ctypes, signal, sys, threading
+import ctypes, os, signal, sys
 from lowlevel_simclr.runtime.signals import end_on_signals
 from lowlevel_simclr.training.joining import let_signals_kill
-with end_on_signals():
-    with let_signals_kill(float(sys.argv[1])):
-        print("held", flush=True)
-        ctypes.PyDLL(None).sleep(60)  # keeps Python's lock, as TensorFlow does
+
+def hold(seconds, number=0):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with end_on_signals(), let_signals_kill(seconds):
+            os.write(writer, b"held")
+            ctypes.PyDLL(None).sleep(60)  # keeps Python's lock, as TensorFlow does
+        os._exit(3)
+    os.read(reader, 4)
+    if number:
+        os.kill(child, number)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+print(*(hold(50, number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)), hold(0.5))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_a_program_that_tensorflow_holds(number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", HELD, "50"], stdout=subprocess.PIPE, cwd=ROOT) as held:
-        assert held.stdout is not None and held.stdout.readline() == b"held\n"
-        held.send_signal(number)
-        assert held.wait(20) == -number
-
-
-def test_a_program_that_tensorflow_holds_ends_after_the_timeout() -> None:
-    started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", HELD, "0.5"], timeout=50, cwd=ROOT, capture_output=True)
-    assert done.returncode == -signal.SIGALRM and time.monotonic() - started < 40
+def test_a_signal_or_the_timeout_ends_a_program_that_tensorflow_holds() -> None:
+    """Test each signal and the timeout in a fork of one process, because importing TensorFlow takes seconds."""
+    wanted = [-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, -signal.SIGALRM]
+    assert output_of(HELD).split() == [str(int(code)) for code in wanted]
 
 
 def test_the_handlers_come_back_after_the_block() -> None:
