@@ -69,24 +69,27 @@ def note_sides(patch: pytest.MonkeyPatch) -> list[int]:
     return sides
 
 
-@pytest.mark.parametrize(
-    "flags", [[], pytest.param(["--micro-batch", "8"], marks=pytest.mark.slow)], ids=["whole batch", "micro-batches"]
-)
+def test_the_views_of_a_run_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides = note_sides(monkeypatch)
+    assert run(tmp_path / "run", *GROWING, "--steps", "6") == 0
+    assert sides == [8, 12] and len(results.read_metrics(tmp_path / "run")) == 6
+    config = results.read_config(tmp_path / "run")["model"]
+    assert config["image_sizes"] == ["8:0.5", "12:0.5"] and config["image_size"] == 12
+
+
+@pytest.mark.slow  # by default, the run with a budget shows that growing views resume to the bit in each stage
+@pytest.mark.parametrize("flags", [[], ["--micro-batch", "8"]], ids=["whole batch", "micro-batches"])
 def test_a_run_whose_views_grow_resumes_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str]
 ) -> None:
     wanted = [*GROWING, "--steps", "6", "--checkpoint-every", "2", *flags]
-    sides = note_sides(monkeypatch)
     assert run(tmp_path / "whole", *wanted) == 0
-    assert sides == [8, 12]
     with monkeypatch.context() as patch:
         cut_off_at(patch, 4)  # in the second stage, while the last checkpoint is from the first stage
         assert run(tmp_path / "cut", *wanted) == 1
     assert run(tmp_path / "cut", *wanted) == 0
     assert_same_state(tmp_path / "whole", tmp_path / "cut")
     assert len(results.read_metrics(tmp_path / "cut")) == 6
-    config = results.read_config(tmp_path / "cut")["model"]
-    assert config["image_sizes"] == ["8:0.5", "12:0.5"] and config["image_size"] == 12
 
 
 # Training with a time limit
