@@ -58,8 +58,15 @@ def test_the_loss_refuses_what_cannot_be() -> None:
     assert ls.NTXent.from_config(ls.NTXent(0.7, ops="stock").get_config()).temperature == 0.7
 
 
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("steady", [False, True], ids=["unknown batch", "known batch"])
+@pytest.mark.parametrize(
+    ("steady", "jit_compile"),
+    [
+        pytest.param(False, False, id="unknown batch-graph"),
+        pytest.param(False, True, id="unknown batch-xla"),
+        pytest.param(True, False, id="known batch-graph", marks=pytest.mark.slow),
+        pytest.param(True, True, id="known batch-xla"),
+    ],
+)
 def test_a_model_of_ones_own_learns(jit_compile: bool, steady: bool) -> None:
     """Train. The loss must fall clearly below log(2N - 1), which is the loss if all similarities are equal."""
     tf.keras.utils.set_random_seed(0)

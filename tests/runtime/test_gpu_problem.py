@@ -59,6 +59,7 @@ def test_a_device_file_or_the_program_of_the_driver_is_a_sign_of_a_gpu(
     assert not gpu_problem.has_nvidia_gpu()
 
 
+@pytest.mark.slow  # tests/programs/test_first_line.py asks in the same way, in a program
 def test_another_process_says_what_this_one_hides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     assert "oneDNN custom operations are on" in gpu_problem.ask_for_reason()

@@ -33,7 +33,11 @@ def test_every_format_is_tested() -> None:
     assert {case[0] for case in CASES} == set(write.FORMATS) == set(EXPORT_FORMATS)
 
 
-@pytest.mark.parametrize(("name", "head", "preprocessing", "size", "weights", "file"), CASES)
+@pytest.mark.parametrize(
+    ("name", "head", "preprocessing", "size", "weights", "file"),
+    # tests/programs/test_export.py exports a SavedModel too.
+    [pytest.param(*case, marks=pytest.mark.slow) if case[0] == "saved_model" else case for case in CASES],
+)
 @pytest.mark.filterwarnings("ignore")  # DeprecationWarnings of TensorFlow and NumPy
 def test_the_files_give_the_same_h(
     name: str, head: bool, preprocessing: bool, size: int | None, weights: str, file: str, tmp_path: Path,
