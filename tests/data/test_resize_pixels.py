@@ -76,6 +76,7 @@ def test_usual_sizes_are_resized_natively(source: tuple[int, int], monkeypatch: 
 
 
 @native
+@pytest.mark.slow  # test_threads_and_instructions.py compares the pixels of the lowest instruction set
 @pytest.mark.parametrize("instruction_set", ["avx2", "baseline"])
 def test_every_instruction_set_gives_the_same_pixels(instruction_set: str) -> None:
     from tests.support.digests import digest_resize
