@@ -143,7 +143,5 @@ def describe_unlabelled(images: DataSet) -> str:
     total = len(images.train.labels) + len(images.test.labels)
     if sum(missing) in (0, total):
         return ""
-    return (
-        f"{sum(missing)} of {total} images have no label and are not evaluated ({missing[0]} to train on, "
-        f"{missing[1]} held out)"
-    )
+    what = "has no label and is" if sum(missing) == 1 else "have no label and are"
+    return f"{sum(missing)} of {total} images {what} not evaluated ({missing[0]} to train on, {missing[1]} held out)"

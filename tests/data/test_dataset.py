@@ -41,3 +41,7 @@ def test_images_without_a_label_are_counted_and_leave_the_rest_to_classify() -> 
     assert dataset.describe_unlabelled(stray) == (
         "3 of 90 images have no label and are not evaluated (1 to train on, 2 held out)"
     )
+    stray = relabel(images, images.train.labels, [-1, *images.test.labels[1:]])
+    assert dataset.describe_unlabelled(stray) == (
+        "1 of 90 images has no label and is not evaluated (0 to train on, 1 held out)"
+    )

@@ -123,9 +123,9 @@ def test_a_run_in_its_data_folder_resumes(
     assert train.main([*flags, "--out", "dog/run"]) == 0
     said = capsys.readouterr().out
     assert said.count("37 images to train on, 2 classes") == 3 and "resumes at step 2 of 2" in said
-    assert "1 of 41 images have no label" in said and "linear" in said
+    assert "1 of 41 images has no label" in said and "linear" in said
     assert evaluate.main(["dog/run", *QUICK]) == 0
-    assert "1 of 41 images have no label" in capsys.readouterr().out
+    assert "1 of 41 images has no label" in capsys.readouterr().out
     record = json.loads(Path("dog/run/data.json").read_text())
     assert {entry["path"] for entry in record["left_out"]} == {"looked/", f"runs/folder-{Path.cwd().name}/"}
 
