@@ -107,3 +107,34 @@ def test_pillow_resizes_where_the_library_does_not_agree(tmp_path: Path, monkeyp
             assert resize_pixels._find_function() is None
             np.testing.assert_array_equal(resize_image(image, Size(20, 25), Box(0, 0, 50, 40)), expected)
     resize_pixels._find_function.cache_clear()
+
+
+def test_pillow_resizes_on_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    resize_pixels._find_function.cache_clear()
+    try:
+        assert resize_pixels._find_function() is None
+    finally:
+        resize_pixels._find_function.cache_clear()
+
+
+@native
+def test_an_array_with_gaps_is_resized_as_its_copy() -> None:
+    resize = resize_pixels._find_function()
+    assert resize is not None
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)[::2, ::-1]
+    size, box = Size(10, 30), Box(0, 0, 60, 20)
+    np.testing.assert_array_equal(resize(pixels, size, box), resize(pixels.copy(), size, box))
+
+
+def test_too_little_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Test a library that returns 0, which means that it got no memory. The result would be an array of any pixels."""
+
+    class Library:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *arguments: 0
+
+    monkeypatch.setattr(resize_pixels.ctypes, "CDLL", lambda library: Library())
+    resize = resize_pixels.load_function("library")
+    with pytest.raises(MemoryError, match="no memory to resize"):
+        resize(np.zeros((4, 4, 3), np.uint8), Size(2, 2), Box(0, 0, 4, 4))
