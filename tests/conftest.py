@@ -16,6 +16,7 @@ compute bfloat16 fast, it chooses bfloat16. The next test would then use bfloat1
 No test may change the level of TensorFlow's log, because a later test in the same process may wait for a warning.
 """
 
+import gc
 from collections.abc import Iterator
 
 import hypothesis
@@ -25,6 +26,15 @@ import lowlevel_simclr as lowlevel_simclr
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_collection_finish() -> None:
+    """Leave the modules and the tests out of every later garbage collection, because they stay until the end.
+
+    Otherwise, the collector would visit all of them again and again while TensorFlow traces functions.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
