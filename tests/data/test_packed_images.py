@@ -6,6 +6,7 @@ The file is written once, and gets its final name only when it is complete. A da
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -138,6 +139,25 @@ def test_batches_are_those_in_memory(root: Path, first: int, own: list[int] | No
     np.testing.assert_array_equal(everything[0][[[1, 0]]], everything[1][[[1, 0]]])
     with pytest.raises(ValueError, match="cannot be kept on a device"):
         batches.make_batches(both[1].train.images, 5, 3, 0, 7, with_images=False)
+
+
+def read_memory(name: str) -> int:
+    """Return a number of /proc/self/status in bytes: "VmRSS", the memory of this process, or "VmHWM", its peak."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return 1024 * int(found[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux can reset the peak of the memory")
+def test_batches_read_only_their_own_images(tmp_path: Path) -> None:
+    """Test 400 MB of packed images. Once, to make an iterator took as much memory as all images."""
+    pixels = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=(2000, 256, 256, 3))
+    images = packed_images.PackedImages(pixels, np.arange(1000))
+    before = read_memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak becomes the memory of now
+    ((_, index, batch),) = batches.make_batches(images, 4, 0, 3, 4)
+    assert batch.shape == (4, 256, 256, 3) and len(set(index.numpy())) == 4
+    assert read_memory("VmHWM") - before < pixels.nbytes / 2
 
 
 def test_no_python_function_gathers_a_batch(root: Path) -> None:
