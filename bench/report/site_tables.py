@@ -12,7 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import harness
-from bench.report import cost_table, evaluation_table, faults_table, gpu_page, markers, readme_table, step_page, tables
+from bench.report import (
+    cost_table,
+    evaluation_table,
+    faults_table,
+    gpu_page,
+    images_table,
+    markers,
+    readme_table,
+    step_page,
+    tables,
+)
 
 RESULTS = markers.ROOT / "bench" / "results"
 ZEN3, ZEN4 = "AMD-EPYC-family-25-model-1-2-cores", "AMD-EPYC-family-25-model-17-2-cores"
@@ -63,6 +73,7 @@ def list_parts() -> dict[str, str]:
     parts[readme_table.NAME] = readme_table.format_device(readme_table.DEVICE)
     parts[faults_table.NAME] = faults_table.format_stored()
     parts |= evaluation_table.format_stored()
+    parts[images_table.NAME] = images_table.format_stored()
     parts["gpu_report"] = gpu_page.format_page(RESULTS / H200)
     return parts
 
