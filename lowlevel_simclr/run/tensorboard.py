@@ -30,7 +30,7 @@ class EventFile:
         # TensorBoard reads the files of a folder in the order of their names, so the time comes first in fixed width.
         name = f"events.out.tfevents.{micro // 10**6:010d}.{micro % 10**6:06d}.{os.getpid()}"
         with self._explain_os_errors():
-            self._file = tf.io.TFRecordWriter(str(folder / name))
+            self._file = tf.io.TFRecordWriter(os.fsencode(folder / name))
             self._put(file_version="brain.Event:2")
             # A resumed run repeats some steps. Without this event, a chart would show those steps twice.
             self._put(step=first_step, session_log=tf.compat.v1.SessionLog(status=START))
