@@ -114,20 +114,30 @@ def make_batches(
     if with_images:
         wanted = wanted.map(_make_gather_on_host(images), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     rows = batch_size if own is None else len(own)
-    wanted = wanted.prefetch(count_prefetched(rows * images[0].nbytes if with_images else 0))
-    return wanted.with_options(_leave_graph_as_it_is())
+    return wanted.prefetch(count_prefetched(rows * images[0].nbytes if with_images else 0))
 
 
-def _leave_graph_as_it_is() -> tf.data.Options:
-    """Return options that turn off tf.data's rewriting of the graph.
+def _make_gather_on_host(images: Any) -> Gather:
+    """Return a function that gathers images by row number from host memory, or from a file mapped into memory.
 
-    To rewrite a graph, TensorFlow 2.15 and 2.21 allocate memory for every tensor that the graph uses, also for those of
-    a mapped file. So the first batch of 3 GB of mapped images needed 3.2 GB more memory, and took 1.7 seconds instead
-    of 15 milliseconds. With more images than memory, the process ended with a segmentation fault.
+    A variable holds the images. The function could also use their tensor itself, but TensorFlow 2.15 and 2.21 copy such
+    tensors before the first batch, even those of a mapped file. So the first batch of 3 GB of mapped images needed
+    3.2 GB more memory, and took 1.7 seconds instead of 15 milliseconds. With more images than memory, the process ended
+    with a segmentation fault.
     """
-    options = tf.data.Options()
-    options.experimental_optimization.apply_default_optimizations = False
-    return options
+    packed = isinstance(images, PackedImages)
+    with tf.device("cpu:0"):
+        # (m, H, W, C). For a mapped file, these lines neither copy nor read the pixels.
+        tensor = tf.experimental.dlpack.from_dlpack(images.pixels.__dlpack__()) if packed else images
+        held = tf.Variable(tensor, trainable=False)
+        chosen = tf.constant(images.chosen) if packed else None  # (n,)
+
+    def gather(epoch: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        rows = index if chosen is None else tf.gather(chosen, index)
+        # A direct gather from the variable copies all images, because their memory is not its own. Reading it does not.
+        return epoch, index, tf.gather(held.read_value(), rows)
+
+    return _disable_autograph(gather)
 
 
 def _disable_autograph(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,17 +174,6 @@ def _make_size_gather(sizes: np.ndarray, device: str) -> Callable[..., tuple[tf.
     with tf.device(device):
         held = tf.constant(sizes, tf.int32)  # (n, 2)
     return _disable_autograph(lambda epoch, index, images: (epoch, index, images, tf.gather(held, index)))
-
-
-def _make_gather_on_host(images: Any) -> Gather:
-    """Return a function that gathers images by row number from host memory, or from a file mapped into memory."""
-    if not isinstance(images, PackedImages):
-        return _make_gather(images, "cpu:0")
-    with tf.device("cpu:0"):
-        # (m, H, W, C). This line neither copies nor reads the pixels.
-        held = tf.experimental.dlpack.from_dlpack(images.pixels.__dlpack__())
-        chosen = tf.constant(images.chosen)  # (n,)
-    return _disable_autograph(lambda epoch, index: (epoch, index, tf.gather(held, tf.gather(chosen, index))))
 
 
 def count_prefetched(batch_bytes: int) -> int:
