@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lowlevel_simclr.api.callable_module import make_callable
 from lowlevel_simclr.api.export import EXPORT_FORMATS, EXPORT_WEIGHTS, export
-from lowlevel_simclr.api.program import FlagParser, run_program
+from lowlevel_simclr.api.program import FlagParser, print_written, run_program
 
 __all__ = ["export", "main"]
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
     debug = given.pop("debug")
 
     def work() -> int:
-        print(f"Wrote {export(**given)}")
+        print_written(export(**given))
         return 0
 
     return run_program(work, "exporting the encoder", debug)

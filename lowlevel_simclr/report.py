@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lowlevel_simclr.api.program import FlagParser, run_program
+from lowlevel_simclr.api.program import FlagParser, print_written, run_program
 
 DESCRIPTION = "Write a page about a run, or one that compares runs. The page needs no other file and no network."
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None, prog: str = "python -m lowlevel_simc
         from lowlevel_simclr.api.reporting import write_report  # here, so that --help is fast
 
         written = write_report(given.runs, given.out)
-        print(f"Wrote {written}")
+        print_written(written)
         return 0
 
     return run_program(work, "writing the report", given.debug)

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from lowlevel_simclr.config.command_line import FlagParser
 from lowlevel_simclr.config.names import show_name
@@ -22,7 +23,7 @@ from lowlevel_simclr.runtime.start_refusals import StartError
 from lowlevel_simclr.runtime.streams import guard_streams
 from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
-__all__ = ["FlagParser", "explain_error", "run_program"]  # some programs import FlagParser from this module
+__all__ = ["FlagParser", "explain_error", "print_written", "run_program"]  # some programs import FlagParser from this module
 
 
 def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int:
@@ -62,6 +63,11 @@ def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int
                 traceback.print_exc()
             print(f"error: {sentence or ask_for_report()}", file=sys.stderr)
             return 1
+
+
+def print_written(path: Path) -> None:
+    """Print which file or folder a program wrote, as one printable line."""
+    print(f"Wrote {show_name(path)}")
 
 
 def explain_error(error: Exception) -> str | None:

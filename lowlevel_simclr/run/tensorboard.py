@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from lowlevel_simclr.config.names import show_name
 from lowlevel_simclr.run.results import Row
 
 START = 1  # SessionLog.START: from the step of this event on, TensorBoard drops the values of earlier sessions
@@ -129,7 +130,7 @@ def _make_plain(value: Any) -> bool | float | str:
     The page stores numbers as float64. So a whole number that float64 cannot hold becomes a text.
     """
     if isinstance(value, str):
-        return value
+        return show_name(value)
     if not isinstance(value, (bool, int, float)):
         return json.dumps(value)
     return str(value) if abs(value) > 2**53 else value

@@ -12,6 +12,7 @@ times can be larger than the time that passed.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -71,7 +72,7 @@ def record_trace(folder: Path, into: list[Traced]) -> Iterator[None]:
         into: a list. At the end of the block, the contents of the trace are appended to it.
     """
     before = set(_list_traces(folder))
-    tf.profiler.experimental.start(str(folder))
+    tf.profiler.experimental.start(os.fsencode(folder))  # bytes, because a name may not be UTF-8
     started = time.perf_counter()
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ def read_events(run_folder: Path) -> list:
     """Return all TensorBoard events of a run. Its event files are read in the order of their names."""
     import tensorflow as tf
 
-    files = sorted(str(path) for path in (run_folder / "tensorboard").iterdir())
+    files = sorted(os.fsencode(path) for path in (run_folder / "tensorboard").iterdir())
     return [tf.compat.v1.Event.FromString(record.numpy()) for record in tf.data.TFRecordDataset(files)]
 
 
@@ -35,6 +36,14 @@ def test_every_number_of_a_row_becomes_a_scalar_of_its_step(run):
         "top1": 0.25,
         "knn": 0.75,
     }
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there can a name hold any bytes")
+def test_a_run_folder_of_any_bytes_has_its_events(tmp_path):
+    config = {**CONFIG, "data": {"data_dir": os.fsdecode(b"data-\xff")}}
+    with open_run(tmp_path / os.fsdecode(b"run-\xff"), config, compare_temperature()) as run:
+        run.append([make_row(1, knn=None)])
+        assert [event.step for event in read_events(run.folder)][-1] == 1
 
 
 def test_the_settings_and_a_picture_are_shown(run, tmp_path):

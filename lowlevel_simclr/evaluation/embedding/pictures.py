@@ -51,7 +51,7 @@ def draw_tiles(path: Path, rows: Sequence[Sequence[Tile]], headings: Sequence[st
     deep, wide = -(-len(rows) // columns), len(headings) * (SIDE + GAP) + 2 * GAP
     width, height = columns * wide - 3 * GAP, deep * LINE
     full = width + 2 * MARGIN, height + HEAD + MARGIN
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": path.name}), warnings.catch_warnings():
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": show_name(path.name)}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the font may not have every letter of a name
         figure = Figure(figsize=(full[0] / DPI, full[1] / DPI), dpi=DPI)
         axes = figure.add_axes((MARGIN / full[0], MARGIN / full[1], width / full[0], height / full[1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,9 +63,14 @@ def write_export(
     with explain_os_errors("export into", out):
         unfinished.mkdir(parents=True)
         try:
-            form.write(network, unfinished, weights)
-            parity = measure_parity(network, form, unfinished, weights)
-            (unfinished / CARD).write_text(make_card(form, unfinished, parity), encoding="utf-8")
+            # Some libraries cannot open a file if a name in its path is not UTF-8. The temporary folder has a plain
+            # name.
+            with tempfile.TemporaryDirectory() as temporary:
+                place = Path(temporary)
+                form.write(network, place, weights)
+                parity = measure_parity(network, form, place, weights)
+                (place / CARD).write_text(make_card(form, place, parity), encoding="utf-8")
+                shutil.copytree(place, unfinished, dirs_exist_ok=True)
             os.replace(unfinished, out)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
