@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -76,11 +76,8 @@ def time_starts(folder: Path, side: int, work: Path, before: Path | None) -> dic
     return starts
 
 
-def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) -> dict[str, float]:
-    """Return, for each way to read the photographs, the images per second of processor time.
-
-    The caller must restrict the process to one core.
-    """
+def list_ways_to_read(paths: Sequence[Path], side: int, packed: Any) -> dict[str, Callable[[], int]]:
+    """Return the ways to read photographs, by name. Each is a function that reads and returns the number of images."""
     contents = [path.read_bytes() for path in paths]
     names = [str(path) for path in paths]
 
@@ -107,7 +104,7 @@ def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) 
     def stream(function: Callable[[tf.Tensor], tf.Tensor]) -> Iterable[Any]:
         return tf.data.Dataset.from_tensor_slices(names).map(function)
 
-    ways: dict[str, Callable[[], int]] = {
+    return {
         "decode, scale and cut": read,
         "decode, scale and cut, with Pillow's resize": read_with_pillow,
         "check only": check,
@@ -118,6 +115,10 @@ def time_reading(paths: Sequence[Path], side: int, packed: Any, seconds: float) 
         "tf.data, decode_jpeg and resize": lambda: sum(1 for _ in stream(scale)),
         "packed, batches of 64": lambda: BATCH * sum(1 for _ in make_batches(packed, BATCH, 0, 0, 100)),
     }
+
+
+def time_ways(ways: Mapping[str, Callable[[], int]], seconds: float) -> dict[str, float]:
+    """Return the images per second of processor time for each way. The caller must restrict the process to one core."""
     best, turns = dict.fromkeys(ways, 0.0), 0
     end = time.perf_counter() + seconds
     # In each turn, every way to read runs once, so that other work on the machine slows all of them alike. The first
@@ -165,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cache = str(work / "cache")
         images = catalog.load_dataset(f"folder:{work / 'data'}", largest_side=chosen.side, memory_limit=0, cache=cache)
         paths = sorted((work / "data").glob("*/*.jpg"))[: chosen.different]
-        reading = time_reading(paths, chosen.side, images.train.images, chosen.seconds)
+        reading = time_ways(list_ways_to_read(paths, chosen.side, images.train.images), chosen.seconds)
         result["images per second of one core"] = reading
         if chosen.lightly:
             result["lightly"] = time_lightly(chosen.lightly, work / "data", chosen.side, len(paths))
