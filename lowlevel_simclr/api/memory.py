@@ -121,7 +121,7 @@ def _check_images(given: Any) -> np.ndarray:
 
 
 def _check_labels(given: Any, count: int) -> np.ndarray:
-    """Return the labels as (n,), or -1 for each image if `given` is None. Raise a DataError if they are unusable."""
+    """Return the labels as (n,). Without labels, each is -1. Raise a DataError if they cannot be used."""
     if given is None:
         return np.full(count, UNLABELLED, np.int64)
     labels = np.asarray(given)

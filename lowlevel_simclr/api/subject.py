@@ -39,7 +39,7 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate the newest checkpoint of a run, and add the results to evaluation.json. Return the file's whole content.
 
-    If `out` is None, the run's report.html is written again, with the new results.
+    Without `out`, the function also writes the run's report.html again, with the new results.
 
     At its end, the function restores Keras' dtype policy and TensorFlow's op determinism to their values before the
     call.

@@ -144,9 +144,9 @@ class SimCLRViews(tf.keras.layers.Layer):
     def call(self, images: Any, training: bool | None = None, sizes: Any = None) -> tf.Tensor:
         """Return two views of every image. In inference, return every image once, resized and scaled.
 
-        `training=None` means training. `training` is None in `tf.data` and in a direct call, because Keras sets no
-        value there. The default is None and not True, because Keras 3 would pass a default of True on to the layers
-        after this one.
+        Keras sets `training` in `fit`, `evaluate` and `predict`. In `tf.data` and in a direct call it sets no value,
+        and the layer then returns views. The default is not True, because Keras 3 would pass this value on to the
+        layers after this one.
         """
         kind = tf.as_dtype(self.compute_dtype)
         if training is not None and not training:

@@ -50,8 +50,8 @@ def write_command(values: Mapping[str, Any], out: str) -> str:
 def _choose_preset(config: Config) -> str:
     """Return the preset from which the command starts: the preset of the run, or USUAL.
 
-    USUAL is returned if the run has no preset, or if a setting of the run is None but its preset has a value for it. No
-    flag can change that value to None.
+    The function returns USUAL in two cases: if the run has no preset, or if a setting is empty (None) in the run but
+    has a value in the preset. No flag can make such a setting empty.
     """
     if config.preset not in PRESETS:
         return USUAL

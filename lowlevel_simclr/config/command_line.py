@@ -140,7 +140,7 @@ def _choose_metavar(field: Field) -> str | tuple[str, ...]:
 
 
 def _add_flag(group: argparse._ArgumentGroup, field: Field, default: Any) -> None:
-    """Add a setting as a flag. If the user does not give the flag, its value is None and the preset's value is used."""
+    """Add a setting as a flag. If the user does not give the flag, the program uses the preset's value."""
     text = f"{field.rule['help']} (default: {_format_default(default)})".replace("%", "%%")
     if field.item is bool:
         group.add_argument(field.flag, action=argparse.BooleanOptionalAction, default=None, help=text)

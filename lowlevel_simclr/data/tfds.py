@@ -142,7 +142,7 @@ def _find_keys(folder: Path, info: Any) -> tuple[Keys, Sequence[str] | None]:
 
 
 def _list_parts(folder: Path, info: Any, split: str | None) -> list[Part]:
-    """Return the records of the given split, or of all splits if it is None.
+    """Return the records of the given split. If no split is given, return those of all splits.
 
     Raises:
         DataError: if the split does not exist, or has no files.

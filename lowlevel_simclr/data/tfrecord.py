@@ -43,7 +43,7 @@ class Keys(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some records of a file: `taken` records after the first `skip` records. If `taken` is None, all that follow."""
+    """Some records of a file: `taken` records after the first `skip` ones, or all later records (`taken=None`)."""
 
     file: str
     kind: str

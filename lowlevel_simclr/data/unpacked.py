@@ -32,7 +32,7 @@ class Unpacked:
         return bool(self._lengths[row] != _MISSING)
 
     def add(self, row: int, content: bytes | None) -> None:
-        """Add the bytes of an image. `content` is None if the source has no bytes for this image.
+        """Add the bytes of an image. If the source has no bytes for this image, pass `content=None`.
 
         Raises:
             DataError: if the file cannot be written, for example because the disk is full.

@@ -168,7 +168,7 @@ def plot_neighbours(
 def _write_caption(label: int, wanted: int | None, classes: Sequence[str]) -> tuple[str, str | None]:
     """Return the text below an image, and its colour, which says whether a neighbour is right or wrong.
 
-    `wanted` is the label of the query. For the query itself, pass None. Then the colour is None.
+    `wanted` is the label of the query. The query itself has no colour: for it, pass `wanted=None`.
     """
     if not 0 <= label < len(classes):
         return "", None

@@ -256,7 +256,7 @@ def _ignore(rows: Sequence[Row]) -> None:
 
 
 def _describe_stop(number: int | None, done: int, last: int) -> tuple[str, int]:
-    """Return the arguments of `Stopped`: a sentence and a signal. `number` is None if another worker got the signal."""
+    """Return the arguments of `Stopped`: a sentence and a signal. Without `number`, another worker got the signal."""
     name = "another worker" if number is None else name_signal(number)
     text = f"Stopped by {name} and saved at step {done} of {last}. Run the same command again to resume."
     return text, number or signal.SIGTERM

@@ -168,7 +168,7 @@ def ask_any(workers: Workers, asked: bool) -> bool:
 
 
 def agree_on_statement(workers: Workers, statement: dict[str, Any]) -> None:
-    """Check that every worker has the same settings, and that none has refused to start.
+    """Check that every worker has the same settings, and that every worker is willing to start.
 
     Args:
         workers: the workers of the run. All of them must call this function.
