@@ -23,7 +23,8 @@ from lowlevel_simclr.runtime.start_refusals import StartError
 from lowlevel_simclr.runtime.streams import guard_streams
 from lowlevel_simclr.runtime.tensorflow_start import start_tensorflow
 
-__all__ = ["FlagParser", "explain_error", "print_written", "run_program"]  # some programs import FlagParser from this module
+# Some programs import FlagParser from this module.
+__all__ = ["FlagParser", "explain_error", "print_written", "run_program"]
 
 
 def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int:
@@ -65,7 +66,7 @@ def run_program(work: Callable[[], int], stage: str, debug: bool = False) -> int
             return 1
 
 
-def print_written(path: Path) -> None:
+def print_written(path: str | Path) -> None:
     """Print which file or folder a program wrote, as one printable line."""
     print(f"Wrote {show_name(path)}")
 
