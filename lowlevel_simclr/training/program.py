@@ -61,7 +61,7 @@ def compile_loop(
             return place + 1, *(array.write(place, value) for array, value in zip(rows, metrics))
 
         rows = tuple(tf.TensorArray(tf.float32, size=count, element_shape=()) for _ in Metrics._fields)
-        found = tf.while_loop(lambda place, *_: place < count, body, (tf.constant(0), *rows), maximum_iterations=count)
+        found = tf.while_loop(lambda place, *_: place < count, body, (tf.constant(0), *rows))
         return Metrics(*(array.stack() for array in found[1:]))
 
     return run

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from lowlevel_simclr.data.views import Views
-from lowlevel_simclr.optim.optimizers import find_before_widening, refuse_missing
+from lowlevel_simclr.optim.optimizers import Optimizer, find_before_widening, refuse_missing
 from lowlevel_simclr.runtime.xla import is_inside_xla
 from lowlevel_simclr.training.learner import Learner, list_trainable_variables
 from lowlevel_simclr.training.loss import LossAndTop1
@@ -130,12 +130,28 @@ def _update_weights(
     norm = _measure_length(gradients, due)
     if is_inside_xla():
         learning_rate = _wait_for_all(gradients, learning_rate)
-    if learner.loss_scale.dynamic:
-        tf.cond(finite, lambda: learner.optimizer.apply(gradients, learning_rate), lambda: None)
-    else:
+    if not learner.loss_scale.dynamic:
         learner.optimizer.apply(gradients, learning_rate)
+    elif is_inside_xla():
+        _apply_where(finite, learner.optimizer, gradients, learning_rate)
+    else:
+        tf.cond(finite, lambda: learner.optimizer.apply(gradients, learning_rate), lambda: None)
     learner.step.assign_add(1)
     return norm
+
+
+def _apply_where(
+    finite: tf.Tensor, optimizer: Optimizer, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor
+) -> None:
+    """Update the weights and the slots if `finite` is true. XLA makes the choice a part of each update.
+
+    Around a branch, XLA copies every weight and every slot in each step.
+    """
+    changed = [*optimizer.trained, *optimizer.variables]
+    before = [tf.convert_to_tensor(variable) for variable in changed]
+    optimizer.apply(gradients, learning_rate)
+    for variable, old in zip(changed, before):
+        variable.assign(tf.where(finite, tf.convert_to_tensor(variable), old))
 
 
 def _measure_length(gradients: Sequence[tf.Tensor], due: tf.Tensor | None) -> tf.Tensor:

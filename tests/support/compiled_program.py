@@ -15,7 +15,8 @@ def read_compiled(function: tf.types.experimental.PolymorphicFunction, *argument
 def find_loop_bodies(text: str) -> dict[int, list[str]]:
     """Return the lines of the body of each loop, as a dict. A key is the loop's number of iterations.
 
-    Loops whose number of iterations the program does not state are left out.
+    The lines of the loops inside a body belong to it. Loops whose number of iterations the program does not state are
+    left out.
     """
     bodies: dict[str, list[str]] = {}
     lines: list[str] = []
@@ -27,12 +28,19 @@ def find_loop_bodies(text: str) -> dict[int, list[str]]:
             lines.append(line)
     found = {}
     for line in text.splitlines():
-        if re.search(r" while\(", line):
-            name = re.search(r"body=%?([\w.\-]+)", line)
-            trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
-            if name and trips:
-                found[int(trips.group(1))] = bodies[name.group(1)]
+        trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+        if trips and re.search(r" while\(", line):
+            found[int(trips.group(1))] = _list_lines(line, bodies)
     return found
+
+
+def _list_lines(line: str, bodies: dict[str, list[str]]) -> list[str]:
+    """Return the lines of the body of the loop in `line`, with those of the loops inside it."""
+    name = re.search(r"body=%?([\w.\-]+)", line)
+    assert name, line
+    lines = bodies[name.group(1)]
+    inner = [_list_lines(each, bodies) for each in lines if re.search(r" while\(", each)]
+    return [*lines, *(each for part in inner for each in part)]
 
 
 def list_copies(body: list[str]) -> list[str]:
