@@ -19,8 +19,8 @@ SMALLEST_BATCH = 2  # images; the loss compares each image with other images
 TRAIN_ON = ("train", "all")
 DATA_ON = ("auto", "host", "device")
 
-ENCODERS = ("resnet20", "resnet18", "resnet34", "resnet50", "resnet18v1.5", "resnet34v1.5", "resnet50v1.5")
-STEMS = ("cifar", "imagenet")
+ENCODERS = ("resnet8x4", "resnet20", "resnet18", "resnet34", "resnet50", "resnet18v1.5", "resnet34v1.5", "resnet50v1.5")
+STEMS = ("cifar", "half", "imagenet")
 NAMED_WEIGHTS = ("random", "imagenet")  # the path of a file or of a run folder can be given instead
 HEAD_BATCH_NORMS = ("none", "hidden", "all", "google")
 

@@ -53,7 +53,8 @@ def build_torch_resnet(name: str, stem: str, view: Any, seed: int) -> tf.keras.M
 
     Args:
         name: a name in TORCH.
-        stem: cifar (3x3, stride 1, no pooling, as usual for small images) or imagenet (torchvision's own).
+        stem: cifar (3x3, stride 1, no pooling, as usual for small images), half (3x3, stride 2, no pooling) or imagenet
+            (torchvision's own).
         view: the symbolic input (B, S, S, C).
         seed: seed of the random weights.
 
@@ -62,8 +63,8 @@ def build_torch_resnet(name: str, stem: str, view: Any, seed: int) -> tf.keras.M
     """
     kind = TORCH[name]
     seeds = (initial_values.derive_layer_seed(seed, place) for place in range(10_000))
-    if stem == "cifar":
-        x = _add_convolution(seeds, view, WIDTH, 3, 1, "conv1", "bn1")
+    if stem != "imagenet":
+        x = _add_convolution(seeds, view, WIDTH, 3, 2 if stem == "half" else 1, "conv1", "bn1")
     else:
         x = _add_convolution(seeds, view, WIDTH, 7, 2, "conv1", "bn1")
         x = layers.ZeroPadding2D(1, name="maxpool_pad")(x)  # zeros change no maximum after a ReLU
