@@ -95,6 +95,7 @@ def load_network(folder: Path, with_head: bool, preprocessing: bool, image_size:
     Raises:
         RunError: if the folder holds no run or no checkpoint.
     """
+    from lowlevel_simclr.config.view_sizes import choose_evaluation_size
     from lowlevel_simclr.data.transform import PixelScaling
     from lowlevel_simclr.evaluation.export import describe_unfinished, restore_weights
     from lowlevel_simclr.evaluation.formats.network import Network
@@ -111,7 +112,7 @@ def load_network(folder: Path, with_head: bool, preprocessing: bool, image_size:
             f"{folder} has no data.json with the shape of its images. Run its training command again to write it."
         )
     set_precision("float32")
-    f = build_encoder(model.encoder, model.stem, model.image_size, shape[-1])
+    f = build_encoder(model.encoder, model.stem, choose_evaluation_size(model), shape[-1])
     g = build_projection_head(f.output_shape[-1], model.projection_widths, batch_norm=model.projection_batch_norm)
     step = restore_weights(folder, encoder=f, projection=g)
     scaling = PixelScaling(model.input_mean, model.input_std)

@@ -25,6 +25,7 @@ from lowlevel_simclr.config.identity import get_identity, list_differences, to_d
 from lowlevel_simclr.config.names import format_count, show_name
 from lowlevel_simclr.config.settings import Config, ConfigError
 from lowlevel_simclr.config.validation import restore_config
+from lowlevel_simclr.config.view_sizes import choose_evaluation_size
 from lowlevel_simclr.data import catalog
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.fingerprint import describe_content
@@ -137,7 +138,7 @@ def _prepare(config: Config, options: RunOptions, team: Team, given: DataSet | N
     model = config.model
     if not resumes:
         _refuse_other_encoder(config)
-    least = min(size.side for size in list_view_sizes(config))
+    least = min(choose_evaluation_size(model), *(size.side for size in list_view_sizes(config)))
     refuse_choice(model.encoder, model.stem, least, RGB, "random" if resumes else model.weights)
     images = _read_images(config, options, team, earlier, given)
     config = choose_for_budget(config, options, team, images)

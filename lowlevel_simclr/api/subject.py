@@ -15,6 +15,7 @@ from lowlevel_simclr.api.stored import read_run_config
 from lowlevel_simclr.config.evaluation_settings import EvaluationSettings
 from lowlevel_simclr.config.identity import hash_config, replace
 from lowlevel_simclr.config.settings import Config
+from lowlevel_simclr.config.view_sizes import choose_evaluation_size
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.transform import PixelScaling
 from lowlevel_simclr.evaluation import fine_tune
@@ -94,7 +95,7 @@ def _make_subject(folder: Path, config: Config, given: DataSet | None) -> Subjec
     def build(weights: str) -> tf.keras.Model:
         set_precision("float32")
         channels = images.train.images.shape[-1]
-        size, seed = model.image_size, config.train.seed
+        size, seed = choose_evaluation_size(model), config.train.seed
         return build_starting_encoder(model.encoder, model.stem, size, channels, weights, seed)
 
     encoder = build("random")  # restore_weights replaces these weights by those of the checkpoint

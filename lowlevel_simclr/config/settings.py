@@ -140,7 +140,7 @@ class ModelConfig:
     encoder: str = _define_option("resnet20", "the encoder (f)", choices=choices.ENCODERS)
     stem: str = _define_option(
         "cifar",
-        "first layers: cifar: 3x3 without pooling; imagenet: 7x7 with stride 2, then pooling",
+        "first layers: cifar: 3x3 without pooling; half: 3x3 with stride 2; imagenet: 7x7 with stride 2, then pooling",
         choices=choices.STEMS,
     )
     weights: str = _define_option(
@@ -163,6 +163,14 @@ class ModelConfig:
         "sides of the views of successive stages of training, each with its share of the training, such as 16:0.3 "
         "20:0.4 24:0.3; the last is --image-size; none: --image-size throughout",
         metavar="S:SHARE",
+        added=True,
+    )
+    evaluation_size: int | None = _define_option(
+        None,
+        "side of the images that the trained encoder gets (in the evaluation, in embed and in exports), in pixels; "
+        "none: that of the views",
+        at_least=8,
+        identity=False,
         added=True,
     )
     input_mean: tuple[float, ...] | None = _define_option(

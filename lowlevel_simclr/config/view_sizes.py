@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lowlevel_simclr.config.settings import ConfigError
+from lowlevel_simclr.config.settings import ConfigError, ModelConfig
 
 COST_OF_A_VIEW = 40.0  # the time of a view is proportional to its pixels plus this number
 SMALLEST_SIDE = 8  # pixels, as for --image-size
@@ -64,6 +64,21 @@ def _parse_view_size(text: str) -> ViewSize:
             f"{SMALLEST_SIDE} pixels and a share above 0 and at most 1."
         )
     return ViewSize(int(found[1]), float(found[2]))
+
+
+def choose_evaluation_size(model: ModelConfig) -> int:
+    """Return the side of the images that the trained encoder gets, in pixels.
+
+    In the views of training, things look larger than in whole images, because a view is an enlarged crop. So an encoder
+    that was trained with small views is better on larger images (Touvron et al. 2019, "Fixing the train-test resolution
+    discrepancy").
+
+    Examples:
+        >>> from lowlevel_simclr.config.settings import ModelConfig
+        >>> choose_evaluation_size(ModelConfig(image_size=16)), choose_evaluation_size(ModelConfig(evaluation_size=32))
+        (16, 32)
+    """
+    return model.image_size if model.evaluation_size is None else model.evaluation_size
 
 
 def compare_cost(side: int, other: int) -> float:

@@ -15,10 +15,12 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lowlevel_simclr.config.names import show_name
+from lowlevel_simclr.config.view_sizes import choose_evaluation_size
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.evaluation.knn import measure_knn
 from lowlevel_simclr.evaluation.measures import Sample, count_sample, draw_sample, measure_views, project_views
 from lowlevel_simclr.evaluation.verdicts import Facts, History, judge
+from lowlevel_simclr.model.encoder import give_other_size
 from lowlevel_simclr.run import checkup as run_checkup
 from lowlevel_simclr.run.atomic import RunError
 from lowlevel_simclr.run.checkup import Verdict
@@ -61,6 +63,11 @@ class Checkup:
     def _sample(self) -> Sample | None:
         return draw_sample(self._images, self._plan.seed)
 
+    @functools.cached_property
+    def _evaluated(self) -> tf.keras.Model:
+        """The encoder for images of the evaluation's size. It shares its weights with the learner's encoder."""
+        return give_other_size(self._learner.encoder, choose_evaluation_size(self._plan.model))
+
     def take_weights(self) -> list[tf.Tensor]:
         """Return the present weights. Later steps do not change the returned tensors, see `Learner.take_snapshot`."""
         variables = list_trainable_variables(self._learner.encoder, self._learner.projection)
@@ -74,7 +81,7 @@ class Checkup:
         """
         learner, found = self._learner, {}
         if self._knn_sample is not None:
-            found["knn"] = measure_knn(learner.encoder, self._knn_sample, self._plan.scaling)
+            found["knn"] = measure_knn(self._evaluated, self._knn_sample, self._plan.scaling)
         if self._sample is not None:
             found |= measure_views(project_views(learner.encoder, learner.projection, self._views, self._sample))
         found["update_ratio"] = compute_update_ratio(before, self.take_weights())

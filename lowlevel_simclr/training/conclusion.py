@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from lowlevel_simclr.config.view_sizes import choose_evaluation_size
 from lowlevel_simclr.data.dataset import DataSet
 from lowlevel_simclr.data.transform import find_transform
 from lowlevel_simclr.evaluation import export, represent, summary
 from lowlevel_simclr.evaluation.baselines import Baseline, describe_encoder, join_results, measure_baselines
 from lowlevel_simclr.evaluation.knn import measure_knn
 from lowlevel_simclr.evaluation.report.page import write_report_or_warn
+from lowlevel_simclr.model.encoder import give_other_size
 from lowlevel_simclr.model.errors import ModelError
 from lowlevel_simclr.run.checkup import Verdict
 from lowlevel_simclr.run.folder import Run
@@ -99,8 +101,9 @@ def _build_untrained(plan: Plan, images: DataSet) -> tf.keras.Model | None:
 
 
 def _build_encoder(plan: Plan, images: DataSet) -> tf.keras.Model:
-    """Return the encoder of a plan before its first step, in float32."""
-    return build_learner(dataclasses.replace(plan, precision="float32"), images.train.images.shape[-1]).encoder
+    """Return the encoder of a plan before its first step, in float32, for images of the evaluation's size."""
+    learner = build_learner(dataclasses.replace(plan, precision="float32"), images.train.images.shape[-1])
+    return give_other_size(learner.encoder, choose_evaluation_size(plan.model))
 
 
 def _represent(encoder: tf.keras.Model, images: DataSet, plan: Plan, kind: str) -> represent.Represented:

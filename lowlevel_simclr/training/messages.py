@@ -58,7 +58,7 @@ def print_start(plan: Plan, run: Run, images: DataSet, learner: Learner, first_s
     print(f"data                 {show_name(plan.dataset)}: {count:,} images to train on, {classes}")
     print_reading(plan, images)
     purpose = f"turns an image into a representation (h) of {f.output_shape[-1]} numbers"
-    stem = f"{model.stem} stem, for {'small' if model.stem == 'cifar' else 'large'} images"
+    stem = f"{model.stem} stem, for {'large' if model.stem == 'imagenet' else 'small'} images"
     print(f"encoder (f)          {model.encoder} ({stem}), {keras.count_trainable(f):,} parameters")
     print(f"                     {purpose}")
     start = "" if first_step else describe_start(model.weights)

@@ -25,7 +25,7 @@ NOT_IDENTITY = {
 }
 
 
-NOT_IDENTITY |= {"cache", "knn_every", "worker_timeout"}
+NOT_IDENTITY |= {"cache", "knn_every", "worker_timeout", "evaluation_size"}
 NOT_IDENTITY |= {"labels", "split"}  # paths of files, which may change; their content is compared with data.json
 
 

@@ -21,7 +21,7 @@ OTHER = {
     "stored_side": 64, "memory_limit": 0.5, "cache": "/some cache", "data_on": "host",
     "train_on": "all", "encoder": "resnet50", "stem": "imagenet", "weights": "./f.keras",
     "projection_widths": (2048, 512, 64), "projection_batch_norm": "hidden", "loss_reduction": "google",
-    "image_size": 224, "image_sizes": ("10:0.5", "20:0.5"), "input_mean": (0.49, 0.48, 0.45),
+    "image_size": 224, "image_sizes": ("10:0.5", "20:0.5"), "evaluation_size": 40, "input_mean": (0.49, 0.48, 0.45),
     "input_std": (0.25, 0.24, 0.26), "temperature": 0.3, "optimizer": "lars", "learning_rate": 1.5,
     "learning_rate_scaling": "linear", "momentum": 0.0, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3,
     "weight_decay": 0.0, "trust_coefficient": 0.02, "warmup_epochs": 0.5, "batch_size": 512,

@@ -17,6 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from lowlevel_simclr.config.settings import ModelConfig
+from lowlevel_simclr.config.view_sizes import choose_evaluation_size
 from lowlevel_simclr.data import image_file
 from lowlevel_simclr.data.transform import PixelScaling, find_transform
 from lowlevel_simclr.evaluation import export
@@ -33,7 +34,7 @@ class Embedder(NamedTuple):
 
     Attributes:
         embed: a function that takes images (B, H, W, C) uint8 and returns rows (B, d) float32.
-        weights: the SHA-256 of the weights on which the rows depend.
+        weights: the SHA-256 of the weights on which the rows depend, and the size of the images if it was set.
     """
 
     embed: Embed
@@ -54,7 +55,7 @@ def make_embedder(folder: Path, model: ModelConfig, scaling: PixelScaling, chann
         RunError: if there is no checkpoint, or if its weights do not fit these settings.
     """
     precision.set_precision("float32")
-    f = encoder.build_encoder(model.encoder, model.stem, model.image_size, channels)
+    f = encoder.build_encoder(model.encoder, model.stem, choose_evaluation_size(model), channels)
     g = projection.build_projection_head(
         f.output_shape[-1], model.projection_widths, batch_norm=model.projection_batch_norm
     )
@@ -69,7 +70,8 @@ def make_embedder(folder: Path, model: ModelConfig, scaling: PixelScaling, chann
     def embed(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return embed_rows(tf.constant(images)).numpy()
 
-    return Embedder(embed, "".join(hash_weights(model) for model in ([f] if output == "h" else [f, g])))
+    size = "" if model.evaluation_size is None else f"-{model.evaluation_size}"
+    return Embedder(embed, "".join(hash_weights(model) for model in ([f] if output == "h" else [f, g])) + size)
 
 
 def read_stored_shape(folder: Path) -> image_file.Shape:
