@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from bench.baselines import plain_step
+from lowlevel_simclr.model.encoder import give_other_size
 
 WARMUP = 0.1  # the learning rate rises during this share of the training
 
@@ -36,7 +37,7 @@ def train(request: dict[str, Any], images: np.ndarray) -> tuple[tf.keras.Model, 
     tf.keras.utils.set_random_seed(request["seed"])
     if request["precision"] == "bfloat16":
         tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    f = plain_step.build_keras_encoder(recipe["encoder"], "cifar", recipe["image_size"])
+    f = plain_step.build_keras_encoder(recipe["encoder"], recipe["stem"], recipe["image_size"])
     *hidden, last = recipe["projection_widths"]
     inner = [layer for width in hidden for layer in (layers.Dense(width), layers.ReLU())]
     g = tf.keras.Sequential([tf.keras.Input((f.output_shape[-1],)), *inner, layers.Dense(last)])
@@ -82,7 +83,8 @@ def main() -> None:
     arrays = np.load(request["images"])
     f, done = train(request, arrays["train_images"])
     seconds = time.time() - request["began"]
-    side = request["recipe"]["image_size"]
+    side = request["recipe"]["evaluation_size"]
+    f = give_other_size(f, side)
     h: dict[str, Any] = {f"{split}_h": represent(f, arrays[f"{split}_images"], side) for split in ("train", "test")}
     np.savez(Path(request["out"]), **h)
     print(json.dumps({"steps": done, "seconds": seconds, "tensorflow": tf.__version__}))

@@ -73,21 +73,27 @@ class BasicBlock(nn.Module):
         return functional.relu(x + y)
 
 
-def build_resnet20() -> nn.Module:
-    """Return ResNet-20 (He et al. 2016, section 4.2), which maps views (B, 3, S, S) to h (B, 64)."""
-    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(True)]
-    channels = 16
-    for width in (16, 32, 64):
-        for block in range(3):
-            layers.append(BasicBlock(channels, width, 2 if width > 16 and block == 0 else 1))
-            channels = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+# The number of blocks in each stage, and the width of the first stage.
+SMALL = {"resnet20": ((3, 3, 3), 16), "resnet8x4": ((1, 1, 1), 64)}
 
 
-def build_encoder(name: str) -> tuple[nn.Module, int]:
-    """Return an encoder and the length of its output h."""
-    if name == "resnet20":
-        return build_resnet20(), 64
+def build_small(name: str, stem: str) -> tuple[nn.Module, int]:
+    """Return an encoder of SMALL, which maps views (B, 3, S, S) to h (B, d), and d. The stem is cifar or half."""
+    blocks, width = SMALL[name]
+    stride = {"cifar": 1, "half": 2}[stem]
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(True)]
+    channels = width
+    for stage, count in enumerate(blocks):
+        for block in range(count):
+            layers.append(BasicBlock(channels, width * 2**stage, 2 if stage > 0 and block == 0 else 1))
+            channels = width * 2**stage
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), channels
+
+
+def build_encoder(recipe: dict[str, Any]) -> tuple[nn.Module, int]:
+    """Return the encoder of a recipe, and the length of its output h."""
+    if recipe["encoder"] in SMALL:
+        return build_small(recipe["encoder"], recipe["stem"])
     whole = torchvision.models.resnet18()
     return nn.Sequential(*list(whole.children())[:-1], nn.Flatten()), 512
 
@@ -147,7 +153,7 @@ def train(request: dict[str, Any], images: np.ndarray, clock: Clock) -> tuple[nn
     """Train until the clock says that all of the training is done. Return the encoder and the number of steps."""
     recipe = request["recipe"]
     torch.manual_seed(request["seed"])
-    f, width = build_encoder(recipe["encoder"])
+    f, width = build_encoder(recipe)
     g = SimCLRProjectionHead(width, *recipe["projection_widths"])
     weights = [*f.parameters(), *g.parameters()]
     if recipe["as_shipped"]:
@@ -199,7 +205,7 @@ def main() -> None:
     if request.get("measure"):
         result["pairs_per_second"] = (done - SETTLED) * request["recipe"]["batch_size"] / seconds
     else:
-        side = request["recipe"]["image_size"]
+        side = request["recipe"]["evaluation_size"]
         train_h, test_h = (represent(f, arrays[f"{split}_images"], side) for split in ("train", "test"))
         np.savez(Path(request["out"]), train_h=train_h, test_h=test_h)
     print(json.dumps(result))

@@ -18,8 +18,9 @@ bench/results/<device>/race_<minutes>m.json. If a result is stored already, this
 lightly are installed in an environment of their own, which this program builds (`--environment`).
 
 The programs for lightly and plain TensorFlow get a request in JSON. Its keys are recipe (with the keys as_shipped,
-encoder, image_size, batch_size, learning_rate, temperature, smallest_crop and projection_widths), precision, workers,
-threads, seed, began, seconds, steps, images and out. With the key measure, the program only measures its speed.
+encoder, stem, image_size, evaluation_size, batch_size, learning_rate, temperature, smallest_crop and
+projection_widths), precision, workers, threads, seed, began, seconds, steps, images and out. With the key measure, the
+program only measures its speed.
 """
 
 from __future__ import annotations
@@ -39,29 +40,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench import hardware, harness
+from bench.report import markers
 
 REQUIREMENTS = Path(__file__).with_name("requirements-torch.txt")
 TORCH_PROGRAM = Path(__file__).parents[1] / "baselines" / "torch_race.py"
 MEASURED = 15.0  # how long one measurement of the speed takes, in seconds
 OURS: dict[str, Any] = {
     "as_shipped": False,
-    "encoder": "resnet20",
-    "image_size": 20,
+    "encoder": "resnet8x4",
+    "stem": "half",
+    "image_size": 16,
+    "evaluation_size": 32,
     "batch_size": 256,
     "learning_rate": 4e-3,
-    "temperature": 0.2,
+    "temperature": 0.1,
     "smallest_crop": 0.2,
     "projection_widths": [256, 128],
 }
 AS_SHIPPED: dict[str, Any] = {
     "as_shipped": True,
     "encoder": "resnet18",
+    "stem": "imagenet",
     "image_size": 32,
+    "evaluation_size": 32,
     "batch_size": 256,
     "learning_rate": 0.06,
     "temperature": 0.5,
     "projection_widths": [512, 128],
 }
+# The settings of OURS that are flags of the training command, in a run with a number of steps.
+FLAGS = ("encoder", "stem", "image_size", "evaluation_size", "batch_size", "learning_rate", "temperature")
 
 
 class Contestant(NamedTuple):
@@ -138,10 +146,13 @@ def run_ours(race: Race, seed: int) -> dict[str, Any]:
         per_epoch = 50_000 // OURS["batch_size"]
         command += ["--steps", str(race.steps), "--warmup-epochs", str(0.1 * race.steps / per_epoch)]
         command += ["--crop-area", str(OURS["smallest_crop"]), "1", "--knn-every", "0"]
+        command += [word for name in FLAGS for word in ("--" + name.replace("_", "-"), str(OURS[name]))]
+        command += ["--projection-widths", *map(str, OURS["projection_widths"])]
     else:
         command += ["--budget", f"{race.seconds:g}s", "--knn-every", "0"]
     subprocess.run([*command, "--seed", str(seed), "--out", str(out)], check=True)
     evaluation, config = (json.loads((out / name).read_text()) for name in ("evaluation.json", "config.json"))
+    config["data"]["data_dir"] = None  # a path of this machine, which a stored result must not have
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     decided = out / "budget.json"
     last = json.loads(decided.read_text())["segments"][-1] if decided.exists() else None
@@ -248,8 +259,26 @@ def format_summary(stored: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def format_table(stored: dict[str, Any]) -> str:
+    """Return the table of a page: the median of each contestant over its seeds, and the device."""
+    lines = [
+        "| program | seeds | steps | pairs | 20-NN | lowest and highest | linear probe |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(row["name"] for row in stored["runs"]):
+        rows = [row for row in stored["runs"] if row["name"] == name]
+        knn, linear, steps, pairs = (
+            statistics.median(row[key] for row in rows) for key in ("knn", "linear", "steps", "pairs")
+        )
+        found = [row["knn"] for row in rows]
+        spread = f"{min(found):.1%} to {max(found):.1%}"
+        lines.append(f"| {name} | {len(rows)} | {steps:,.0f} | {pairs:,.0f} | {knn:.1%} | {spread} | {linear:.1%} |")
+    days = sorted({row["time"][:10] for row in stored["runs"]})
+    return "\n".join([*lines, "", f"{stored['device']}, {' to '.join(dict.fromkeys((days[0], days[-1])))}."])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the race, and print the medians."""
+    """Run the race, print the medians, and write the table into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", required=True, help="the folder with the files of CIFAR-10")
     parser.add_argument("--minutes", type=float, default=10, help="wall time of a run")
@@ -259,13 +288,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/race"), help="the folder for the runs")
     parser.add_argument("--environment", type=Path, default=Path("runs/race/torch"), help="the environment with torch")
     parser.add_argument("--json", type=Path, help="the file to store the results in")
+    parser.add_argument("--page", type=Path, help="a page with the markers of the table, bench:race_<length>")
     chosen = parser.parse_args(arguments)
     length = f"{chosen.steps}_steps" if chosen.steps else f"{chosen.minutes:g}m"
     path = chosen.json or harness.choose_result_path(f"race_{length}.json")
     needs_torch = not chosen.only or "lightly" in chosen.only
     python = build_environment(chosen.environment) if needs_torch else Path(sys.executable)
     race = Race(chosen.data_dir, chosen.folder, 60 * chosen.minutes, chosen.steps, python)
-    print(format_summary(run_all(race, range(chosen.seeds), path, chosen.only)))
+    stored = run_all(race, range(chosen.seeds), path, chosen.only)
+    print(format_summary(stored))
+    if chosen.page:
+        markers.write_between(chosen.page, f"bench:race_{length}", format_table(stored))
 
 
 if __name__ == "__main__":

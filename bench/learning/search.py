@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import queue
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import hardware, harness
 
 TABLE = Path(__file__).with_name("SEARCH.md")
+# The base settings of each round of the search. A round begins with what was better in the rounds before it.
 BASE: dict[str, Any] = {
     "image_size": 20,
     "batch_size": 256,
@@ -27,6 +32,14 @@ BASE: dict[str, Any] = {
     "temperature": 0.2,
     "crop_area": (0.08, 1.0),
 }
+SECOND = {**BASE, "image_size": 16}
+THIRD = {**SECOND, "temperature": 0.1, "crop_area": (0.2, 1.0)}
+# The encoder of the second and the third round is resnet8x4: three stages of one block, width 64. The first layer has
+# stride 2.
+WIDE = ((1, 1, 1), 64, "half")
+
+
+Network = tuple[tuple[int, ...], int, str]
 
 
 class Trial(NamedTuple):
@@ -35,14 +48,15 @@ class Trial(NamedTuple):
     Attributes:
         ingredient: the part of the settings that this trial changes.
         value: the new value of this part, in words.
-        settings: the settings that differ from BASE.
-        network: the number of blocks in each stage of the encoder, and its width. None means those of ResNet-20.
+        settings: all settings.
+        network: the number of blocks in each stage of the encoder, its width, and its stem. None means those of
+            ResNet-20.
     """
 
     ingredient: str
     value: str
     settings: dict[str, Any]
-    network: tuple[tuple[int, ...], int] | None = None
+    network: Network | None = None
 
     @property
     def name(self) -> str:
@@ -51,32 +65,70 @@ class Trial(NamedTuple):
 
 
 def list_trials() -> list[Trial]:
-    """Return all trials, the base first."""
+    """Return all trials."""
+    rounds: list[tuple[str, dict[str, Any], Network | None, list[Change]]] = [
+        ("", BASE, None, _list_first_round()),
+        ("second round, ", SECOND, WIDE, _list_second_round()),
+        ("third round, ", THIRD, WIDE, _list_third_round()),
+    ]
     return [
-        Trial("base", "resnet20, 20 pixels, batch 256, AdamW 4e-3, tau 0.2, crop 0.08", {}),
-        Trial("view sizes", "16", {"image_size": 16}),
-        Trial("view sizes", "16 20 24", _grow("16:0.3", "20:0.4", "24:0.3")),
-        Trial("widths", "3 stages of 1 block, width 32", {}, ((1, 1, 1), 32)),
-        Trial("batch", "128, AdamW 3e-3", {"batch_size": 128, "learning_rate": 3e-3}),
-        Trial("crop area", "0.2", {"crop_area": (0.2, 1.0)}),
-        Trial("temperature", "0.1", {"temperature": 0.1}),
-        Trial("temperature", "0.5", {"temperature": 0.5}),
-        Trial("optimizer", "AdamW 8e-3", {"learning_rate": 8e-3}),
-        Trial("optimizer", "AdamW 2e-3", {"learning_rate": 2e-3}),
-        Trial("widths", "3 stages of 2 blocks, width 32", {}, ((2, 2, 2), 32)),
-        Trial("widths", "3 stages of 1 block, width 64", {}, ((1, 1, 1), 64)),
-        Trial("optimizer", "SGD 0.1", {"optimizer": "sgd", "learning_rate": 0.1}),
-        Trial("optimizer", "SGD 0.3", {"optimizer": "sgd", "learning_rate": 0.3}),
-        Trial("optimizer", "LARS 1.0", {"optimizer": "lars", "learning_rate": 1.0}),
-        Trial("optimizer", "LARS 3.0", {"optimizer": "lars", "learning_rate": 3.0}),
-        Trial("view sizes", "12 16 20", _grow("12:0.3", "16:0.4", "20:0.3")),
-        Trial("view sizes", "16 24", _grow("16:0.6", "24:0.4")),
-        Trial("view sizes", "24", {"image_size": 24}),
-        Trial("batch", "512, AdamW 5e-3", {"batch_size": 512, "learning_rate": 5e-3}),
-        Trial("batch", "1024, AdamW 6e-3", {"batch_size": 1024, "learning_rate": 6e-3}),
-        Trial("crop area", "0.3", {"crop_area": (0.3, 1.0)}),
-        Trial("projection head", "512 128", {"projection_widths": (512, 128)}),
-        Trial("colours", "strength 0.5, grey 0.1", {"grey_probability": 0.1}),
+        Trial(title + ingredient, value, {**base, **settings}, network or usual)
+        for title, base, usual, changes in rounds
+        for ingredient, value, settings, network in changes
+    ]
+
+
+# What a trial changes: the ingredient, its value in words, the settings and the network (None: the usual one).
+Change = tuple[str, str, dict[str, Any], Network | None]
+
+
+def _list_first_round() -> list[Change]:
+    """Return changes of the preset for small photographs, with the encoder resnet20."""
+    return [
+        ("base", "resnet20, 20 pixels, batch 256, AdamW 4e-3, tau 0.2, crop 0.08", {}, None),
+        ("crop area", "0.2", {"crop_area": (0.2, 1.0)}, None),
+        ("network", "3 x 1 block, width 32", {}, ((1, 1, 1), 32, "cifar")),
+        ("network", "3 x 1 block, width 64, stride 2, 16 pixels", {"image_size": 16}, ((1, 1, 1), 64, "half")),
+        ("network", "4 x 1 block, width 64, stride 2, 16 pixels", {"image_size": 16}, ((1, 1, 1, 1), 64, "half")),
+        ("network", "3 x 1 block, width 64, stride 2, 24 pixels", {"image_size": 24}, ((1, 1, 1), 64, "half")),
+        ("network", "4 x 1 block, width 32", {}, ((1, 1, 1, 1), 32, "cifar")),
+        ("network", "3 x 2 blocks, width 64, stride 2, 16 pixels", {"image_size": 16}, ((2, 2, 2), 64, "half")),
+        ("network", "3 x 1 block, width 64", {}, ((1, 1, 1), 64, "cifar")),
+        ("view sizes", "16", {"image_size": 16}, None),
+        ("view sizes", "16 20 24", _grow("16:0.4", "20:0.3", "24:0.3"), None),
+    ]
+
+
+def _list_second_round() -> list[Change]:
+    """Return changes of the best network of the first round."""
+    return [
+        ("crop area", "0.2", {"crop_area": (0.2, 1.0)}, None),
+        ("temperature", "0.1", {"temperature": 0.1}, None),
+        ("network", "width 96", {}, ((1, 1, 1), 96, "half")),
+        ("network", "width 48", {}, ((1, 1, 1), 48, "half")),
+        ("optimizer", "AdamW 8e-3", {"learning_rate": 8e-3}, None),
+        ("optimizer", "AdamW 2e-3", {"learning_rate": 2e-3}, None),
+        ("batch", "128, AdamW 3e-3", {"batch_size": 128, "learning_rate": 3e-3}, None),
+        ("batch", "512, AdamW 6e-3", {"batch_size": 512, "learning_rate": 6e-3}, None),
+        ("projection head", "BatchNorm in the hidden layer", {"projection_batch_norm": "hidden"}, None),
+        ("projection head", "512 128", {"projection_widths": (512, 128)}, None),
+        ("optimizer", "LARS 1.0", {"optimizer": "lars", "learning_rate": 1.0}, None),
+        ("optimizer", "SGD 0.3", {"optimizer": "sgd", "learning_rate": 0.3}, None),
+        ("network", "1, 1, 2 blocks", {}, ((1, 1, 2), 64, "half")),
+        ("view sizes", "20", {"image_size": 20}, None),
+        ("view sizes", "12 16", _grow("12:0.4", "16:0.6"), None),
+        ("colours", "strength 0.5, grey 0.1", {"grey_probability": 0.1}, None),
+    ]
+
+
+def _list_third_round() -> list[Change]:
+    """Return changes of what the second round combines: temperature 0.1 and crops from 0.2."""
+    return [
+        ("base", "tau 0.1, crop 0.2", {}, None),
+        ("view sizes", "16 20", _grow("16:0.6", "20:0.4"), None),
+        ("network", "width 48", {}, ((1, 1, 1), 48, "half")),
+        ("view sizes", "20", {"image_size": 20}, None),
+        ("network", "width 96", {}, ((1, 1, 1), 96, "half")),
     ]
 
 
@@ -84,15 +136,62 @@ def _grow(*sizes: str) -> dict[str, Any]:
     return {"image_sizes": sizes, "image_size": int(sizes[-1].partition(":")[0])}
 
 
-def run_trial(trial: Trial, seconds: float, data_dir: str, seed: int) -> dict[str, Any]:
-    """Run a trial in a process of its own, and return its result."""
-    request: dict[str, Any] = {"settings": {**BASE, **trial.settings}}
+def run_trial(
+    trial: Trial, seconds: float, data_dir: str, seed: int, cores: Collection[int] | None = None
+) -> dict[str, Any]:
+    """Run a trial in a process of its own, on the given cores or on all, and return its result."""
+    request: dict[str, Any] = {"settings": trial.settings}
     request |= {"seconds": seconds, "data_dir": data_dir, "seed": seed}
     if trial.network:
         request["network"] = trial.network
+    if cores:
+        request["cores"] = sorted(cores)
     command = [sys.executable, "-m", "bench.learning.trial", json.dumps(request)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_trials(
+    trials: Sequence[tuple[Trial, int]], seconds: float, data_dir: str, path: Path, at_once: int
+) -> dict[str, Any]:
+    """Run the trials with their seeds that are not stored yet. Store each result, and return all.
+
+    Args:
+        trials: pairs of a trial and a seed.
+        seconds: the processor time of the steps of a trial.
+        data_dir: the folder with the files of CIFAR-10.
+        path: the file with the results.
+        at_once: number of trials that run at the same time. With more than one, each trial has one core for itself.
+    """
+    stored, lock = read_stored(path), threading.Lock()
+    free: queue.Queue[int] = queue.Queue()
+    for core in list_cores()[:at_once]:
+        free.put(core)
+
+    def work(trial: Trial, seed: int) -> None:
+        core = free.get()
+        try:
+            result = run_trial(trial, seconds, data_dir, seed, [core] if at_once > 1 else None)
+        finally:
+            free.put(core)
+        with lock:
+            stored["trials"].append({"name": trial.name, "seconds": seconds, "seed": seed, **result})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(stored, indent=2) + "\n")
+            print(trial.name, f"{result['knn']:.3f}", flush=True)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        missing = [each for each in trials if not is_stored(stored, each[0], seconds, each[1])]
+        for done in [pool.submit(work, *each) for each in missing]:
+            done.result()
+    return stored
+
+
+def list_cores() -> list[int]:
+    """Return the numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def read_stored(path: Path) -> dict[str, Any]:
@@ -117,22 +216,29 @@ def format_table(stored: dict[str, Any]) -> str:
         f"`bench/results/{stored['device']}/search.json`.",
         "Each trial changes one part (ingredient) of the base settings, and trains for the same processor time. The",
         "accuracy is that of a 20-nearest-neighbour classifier (20-NN) on 5,000 held-out images of the train split of",
-        "CIFAR-10 (JPEG copy). The test split is never used. The last four columns are accuracies. For `20-NN`, images",
+        "CIFAR-10 (JPEG copy). The test split is never used. The last five columns are accuracies. For `20-NN`, images",
         "are scaled to the size of the last views. For `at 32 pixels`, they are scaled to 32 pixels. For `EMA`, the",
         "encoder has the moving average of the weights (decay 0.98). For `new statistics`, BatchNorm has the",
-        "statistics of images without augmentation.",
+        "statistics of images without augmentation. For `two stages`, h also has the mean of the feature map of the",
+        "stage before the last.",
+        "",
+        "The second round begins with the encoder `resnet8x4`, the stem `half` and views of 16 pixels. The third round",
+        "also has temperature 0.1 and crops of at least 0.2 of the image. With `--at-once 2`, two trials run at the",
+        "same time, each on a core of its own.",
     ]
     for seconds in sorted({row["seconds"] for row in stored["trials"]}):
         rows = [row for row in stored["trials"] if row["seconds"] == seconds]
         lines += ["", f"## {seconds:g} s of processor time", ""]
-        lines += ["| ingredient | value | seed | steps | pairs | 20-NN | at 32 pixels | EMA | new statistics |"]
-        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        lines += [
+            "| ingredient | value | seed | steps | pairs | 20-NN | at 32 pixels | EMA | new statistics | two stages |"
+        ]
+        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
         lines += [_format_row(row) for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def _format_row(row: dict[str, Any]) -> str:
-    shown = [row[name] for name in ("knn", "knn_whole", "knn_ema", "knn_renewed_statistics")]
+    shown = [row[name] for name in ("knn", "knn_whole", "knn_ema", "knn_renewed_statistics", "knn_two_stages")]
     cells = [*row["name"].split(": ", 1), row["seed"], f"{row['steps']:,}", f"{row['pairs']:,}"]
     return "| " + " | ".join(map(str, [*cells, *(f"{value:.1%}" for value in shown)])) + " |"
 
@@ -144,22 +250,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=600, help="processor time of the steps of a trial")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one trial of each kind for each seed")
     parser.add_argument("--only", nargs="+", help="run only the trials of these ingredients")
+    parser.add_argument("--at-once", type=int, default=1, help="trials that run at the same time, each on one core")
     parser.add_argument("--json", type=Path, help="the file to store the results in")
     parser.add_argument("--table", action="store_true", help="only write SEARCH.md")
     chosen = parser.parse_args(arguments)
     path = chosen.json or harness.choose_result_path("search.json")
-    stored = read_stored(path)
-    trials = (
-        [] if chosen.table else [each for each in list_trials() if not chosen.only or each.ingredient in chosen.only]
-    )
-    for trial, seed in [(trial, seed) for seed in chosen.seeds for trial in trials]:
-        if is_stored(stored, trial, chosen.seconds, seed):
-            continue
-        result = run_trial(trial, chosen.seconds, chosen.data_dir, seed)
-        stored["trials"].append({"name": trial.name, "seconds": chosen.seconds, "seed": seed, **result})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(stored, indent=2) + "\n")
-        print(trial.name, f"{result['knn']:.3f}", flush=True)
+    wanted = [each for each in list_trials() if not chosen.only or each.ingredient in chosen.only]
+    pairs = [] if chosen.table else [(trial, seed) for seed in chosen.seeds for trial in wanted]
+    stored = run_trials(pairs, chosen.seconds, chosen.data_dir, path, chosen.at_once)
     if not stored["trials"]:
         raise SystemExit(f"search: {path} holds no trials. Run without --table first.")
     TABLE.write_text(format_table(stored))

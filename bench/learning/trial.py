@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -114,6 +115,14 @@ def measure_accuracy(f: tf.keras.Model, plan: Plan, images: DataSet) -> float:
     return classify_by_neighbours(h[0], images.train.labels[:BANK], h[1], images.test.labels, [20])["20"]
 
 
+def show_two_stages(f: tf.keras.Model) -> tf.keras.Model:
+    """Return an encoder whose h is that of `f` and the mean of the feature map of the stage before the last."""
+    last = [layer.output for layer in f.layers if layer.name.endswith("_relu") and "conv" not in layer.name]
+    earlier = [each for each in last if each.shape[-1] < last[-1].shape[-1]]
+    pooled = tf.keras.layers.GlobalAveragePooling2D(name="earlier")(earlier[-1])
+    return tf.keras.Model(f.input, tf.keras.layers.Concatenate(name="two")([pooled, f.output]))
+
+
 def renew_statistics(f: tf.keras.Model, images: DataSet) -> None:
     """Set the moving statistics of BatchNorm to those of images without augmentation."""
     size = f.input_shape[1]
@@ -126,8 +135,8 @@ def run_trial(spec: dict[str, Any], seconds: float, data_dir: str, seed: int) ->
     """Run a trial.
 
     Args:
-        spec: a dict with the "settings" of the run. It may also have "network" (the blocks and the width of the
-            encoder) and "warmup_share" (the share of the steps in which the learning rate rises).
+        spec: a dict with the "settings" of the run. It may also have "network" (the blocks, the width and the
+            stem of the encoder) and "warmup_share" (the share of the steps in which the learning rate rises).
         seconds: the processor time of the steps.
         data_dir: the folder with the files of CIFAR-10.
         seed: the seed of the run.
@@ -135,9 +144,11 @@ def run_trial(spec: dict[str, Any], seconds: float, data_dir: str, seed: int) ->
     Returns:
         A dict with the number of steps, the times and the accuracies.
     """
+    settings = {**BASE, **spec["settings"]}
     if "network" in spec:
-        use_network(*spec["network"])
-    config = replace(load_preset("cifar10-resnet20"), data_dir=data_dir, seed=seed, **{**BASE, **spec["settings"]})
+        blocks, width, settings["stem"] = spec["network"]
+        use_network(blocks, width)
+    config = replace(load_preset("cifar10-resnet20"), data_dir=data_dir, seed=seed, **settings)
     validate(config)
     images = split_train(catalog.load_dataset("cifar10", data_dir))
     plan = make_plan(config, images)
@@ -162,6 +173,7 @@ def run_trial(spec: dict[str, Any], seconds: float, data_dir: str, seed: int) ->
         "knn": measure_accuracy(f, plan, images),
     }
     result["knn_whole"] = measure_accuracy(encoder.give_other_size(f, WHOLE), plan, images)
+    result["knn_two_stages"] = measure_accuracy(show_two_stages(f), plan, images)
     trained = f.get_weights()
     f.set_weights(average.weights)
     result["knn_ema"] = measure_accuracy(f, plan, images)
@@ -174,6 +186,8 @@ def run_trial(spec: dict[str, Any], seconds: float, data_dir: str, seed: int) ->
 def main(arguments: list[str] | None = None) -> None:
     """Run one trial, and print its result as JSON."""
     request = json.loads((sys.argv[1:] if arguments is None else arguments)[0])
+    if "cores" in request:
+        os.sched_setaffinity(0, request["cores"])
     print(json.dumps(run_trial(request, request["seconds"], request["data_dir"], request["seed"])))
 
 

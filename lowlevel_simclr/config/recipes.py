@@ -1,9 +1,8 @@
 """Chooses settings of a run with --budget (a time limit), from the measured speed and the settings that the user gave.
 
-A recipe is a set of settings for small photographs on a CPU. The recipes are guesses from experience and not measured
-yet. `bench.learning.search` tries their settings one by one, and its results will replace the guesses. For other
-images, only the number of steps and the warm-up are chosen. If the user names a preset, only the number of steps is
-chosen.
+A recipe is a set of settings for small photographs on a CPU. `bench.learning.search` tried its settings one by one, and
+`bench/learning/SEARCH.md` has the results. For other images, only the number of steps and the warm-up are chosen. If
+the user names a preset, only the number of steps is chosen.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from lowlevel_simclr.config.validation import validate
 WARMUP = 0.1  # the share of the training that is warm-up, if the user gives no --warmup-epochs
 ON_GPU = "cifar10-resnet18"  # the preset for small photographs on a GPU; its time on a GPU is not measured yet
 TOGETHER = {  # if the user gives the setting on the left, those on the right also keep their values
-    "image_size": ("image_sizes",),
-    "image_sizes": ("image_size",),
+    "encoder": ("stem",),
+    "image_size": ("image_sizes", "evaluation_size"),
+    "image_sizes": ("image_size", "evaluation_size"),
     "optimizer": ("learning_rate", "learning_rate_scaling"),
     "learning_rate_scaling": ("learning_rate",),
 }
@@ -56,23 +56,23 @@ TAKEN_ON_GPU = (  # on a GPU, these settings are taken from the preset ON_GPU
     "grey_probability",
     "image_size",
 )
-# For small photographs on a CPU, in the order of `least_pairs`. The last recipe whose `least_pairs` the budget allows
-# is chosen.
-RECIPES = (
-    Recipe(
-        0,
-        {"image_sizes": ("12:0.5", "16:0.5"), "image_size": 16, "batch_size": 128, "crop_area": (0.2, 1.0)},
-        "the budget allows few steps, and small views and batches make more of them",
-    ),
-    Recipe(
-        2e5,
-        {"image_sizes": ("16:0.4", "20:0.3", "24:0.3"), "image_size": 24, "crop_area": (0.2, 1.0)},
-        "small views are cheap while the encoder learns the first features, and larger ones show more later",
-    ),
-)
+# For small photographs on a CPU. The speed is measured with these settings.
+ON_CPU: dict[str, Any] = {
+    "encoder": "resnet8x4",
+    "stem": "half",
+    "image_size": 16,
+    "evaluation_size": 32,
+    "optimizer": "adamw",
+    "learning_rate": 4e-3,
+    "temperature": 0.1,
+    "crop_area": (0.2, 1.0),
+}
+# What the settings of ON_CPU are replaced by, in the order of `least_pairs`. The last recipe whose `least_pairs` the
+# budget allows is chosen.
+RECIPES = (Recipe(0, {}, "of all settings that were tried for CIFAR-10, these learned most in a given time on a CPU"),)
 
 # Every setting that a budget may choose, besides the number of steps and the speed.
-CHOSEN = {*TAKEN_ON_GPU, "warmup_epochs", *(name for recipe in RECIPES for name in recipe.settings)}
+CHOSEN = {*TAKEN_ON_GPU, *ON_CPU, "image_sizes", "warmup_epochs"}
 
 
 class Choice(NamedTuple):
@@ -89,12 +89,17 @@ def choose_base(config: Config, given: Collection[str] | None, gpu: bool) -> Con
         config: the configuration that the user gave.
         given: the names of the settings that the user gave. None: the user named a preset or a file of settings.
         gpu: whether the run is on a GPU.
+
+    Raises:
+        ConfigError: if a setting that the user gave does not fit the others.
     """
-    if given is None or not gpu or config.preset != PRESET_OF_PHOTOGRAPHS:
+    if given is None or config.preset != PRESET_OF_PHOTOGRAPHS:
         return config
     usual = load_preset(ON_GPU)
-    values = {name: get_setting(usual, name) for name in TAKEN_ON_GPU}
-    return replace(config, **_drop_given(values, given))
+    values = {name: get_setting(usual, name) for name in TAKEN_ON_GPU} if gpu else ON_CPU
+    base = replace(config, **_drop_given(values, given))
+    validate(base)
+    return base
 
 
 def choose_recipe(config: Config, given: Collection[str] | None, pairs: float, gpu: bool) -> Choice:
@@ -113,9 +118,9 @@ def choose_recipe(config: Config, given: Collection[str] | None, pairs: float, g
         ConfigError: if a setting that the user gave does not fit the recipe.
 
     Examples:
-        >>> config = load_preset("cifar10-resnet20")
-        >>> choose_recipe(config, ["temperature"], pairs=1e6, gpu=False).config.model.image_sizes
-        ('16:0.4', '20:0.3', '24:0.3')
+        >>> config = choose_base(load_preset("cifar10-resnet20"), ["temperature"], gpu=False)
+        >>> choose_recipe(config, ["temperature"], pairs=1e6, gpu=False).config.model.encoder
+        'resnet8x4'
     """
     if given is None:
         return Choice(config, f"you gave --preset {config.preset}, or --config")

@@ -9,6 +9,7 @@ from lowlevel_simclr.config.identity import list_differences, replace
 from lowlevel_simclr.config.presets import load_preset
 from lowlevel_simclr.config.recipes import (
     CHOSEN,
+    ON_CPU,
     ON_GPU,
     RECIPES,
     choose_base,
@@ -31,6 +32,15 @@ def test_recipes_follow_one_another_and_are_valid() -> None:
         assert chosen.why == recipe.why
         assert {name: get_setting(chosen.config, name) for name in recipe.settings} == recipe.settings
     assert set(list_fields()) >= CHOSEN
+
+
+def test_small_photographs_on_a_cpu_get_the_settings_that_were_measured() -> None:
+    base = choose_base(PHOTOGRAPHS, [], gpu=False)
+    assert {name: get_setting(base, name) for name in ON_CPU} == ON_CPU
+    mine = replace(PHOTOGRAPHS, encoder="resnet18", image_size=24)
+    base = choose_base(mine, ["encoder", "image_size"], gpu=False)
+    assert (base.model.encoder, base.model.stem, base.model.image_size) == ("resnet18", "cifar", 24)
+    assert base.model.evaluation_size is None  # 32 pixels fit views of 16
 
 
 def test_what_the_user_gives_stays() -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from bench.learning import race
 from bench.learning.race import Contestant, Race
+from lowlevel_simclr.config import recipes
 
 RACE = Race("data", Path("runs"), 600.0, None, Path("python"))
 
@@ -69,3 +70,24 @@ def test_the_fastest_number_of_workers_is_measured_once(monkeypatch: pytest.Monk
     assert race.find_best_workers(RACE, lightly, stored) > 0
     assert race.find_best_workers(RACE, lightly, stored) > 0 and len(asked) == 3
     assert race.find_best_workers(RACE, Contestant("plain", "plain", race.OURS), stored) == 0
+
+
+def test_the_table_has_the_median_and_the_spread_of_each_contestant() -> None:
+    runs = [
+        {"name": name, "time": f"2026-12-0{day}T00:00:00+0000", **make_result(knn)}
+        for name, day, knn in (("ours", 1, 0.5), ("ours", 1, 0.7), ("ours", 2, 0.6), ("plain", 2, 0.4))
+    ]
+    lines = race.format_table({"device": "a CPU", "runs": runs}).splitlines()
+    assert lines[2] == "| ours | 3 | 10 | 2,560 | 60.0% | 50.0% to 70.0% | 61.0% |"
+    assert lines[3].startswith("| plain | 1 |") and lines[-1] == "a CPU, 2026-12-01 to 2026-12-02."
+
+
+def test_our_flags_are_those_of_the_recipe_of_a_budget() -> None:
+    """Test that the contestants with our recipe train with the settings that --budget chooses."""
+    names = {"smallest_crop": "crop_area"}
+    for name, value in race.OURS.items():
+        name = names.get(name, name)
+        if name in recipes.ON_CPU:
+            wanted = recipes.ON_CPU[name]
+            assert value == (wanted[0] if name == "crop_area" else wanted), name
+    assert set(race.FLAGS) <= race.OURS.keys()

@@ -7,6 +7,7 @@ search that was stopped must continue when it is started again. The page of resu
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def test_every_trial_is_a_valid_run_with_a_name_of_its_own() -> None:
     trials = search.list_trials()
     assert len({each.name for each in trials}) == len(trials)
     for each in trials:
-        validate(replace(load_preset("cifar10-resnet20"), **{**search.BASE, **each.settings}))
+        validate(replace(load_preset("cifar10-resnet20"), **each.settings))
 
 
 def test_a_search_continues_where_it_stopped_and_writes_its_page(
@@ -35,19 +36,35 @@ def test_a_search_continues_where_it_stopped_and_writes_its_page(
 
     def run_trial(each: search.Trial, *_: object) -> dict[str, Any]:
         made.append(each.name)
-        names = ("knn", "knn_whole", "knn_ema", "knn_renewed_statistics")
+        names = ("knn", "knn_whole", "knn_ema", "knn_renewed_statistics", "knn_two_stages")
         return {"steps": 1234, "pairs": 157952, **dict.fromkeys(names, 0.5)}
 
     monkeypatch.setattr(search, "run_trial", run_trial)
     monkeypatch.setattr(search, "TABLE", tmp_path / "SEARCH.md")
     wanted = ["--data-dir", "d", "--seconds", "60", "--json", str(tmp_path / "search.json")]
-    search.main([*wanted, "--only", "temperature"])
-    assert made == ["temperature: 0.1", "temperature: 0.5"]
-    search.main(wanted)
+    search.main([*wanted, "--only", "crop area"])
+    assert made == ["crop area: 0.2"]
+    search.main([*wanted, "--at-once", "2"])
     assert len(made) == len(set(made)) == len(search.list_trials())
     page = (tmp_path / "SEARCH.md").read_text()
-    assert "| temperature | 0.1 | 0 | 1,234 | 157,952 | 50.0% | 50.0% | 50.0% | 50.0% |" in page
+    assert "| crop area | 0.2 | 0 | 1,234 | 157,952 | 50.0% | 50.0% | 50.0% | 50.0% | 50.0% |" in page
     assert len(json.loads((tmp_path / "search.json").read_text())["trials"]) == len(made)
+
+
+@pytest.mark.skipif(len(search.list_cores()) < 2, reason="needs two cores")
+def test_trials_that_run_at_the_same_time_have_a_core_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, cores = threading.Barrier(2), []
+
+    def run_trial(_: search.Trial, __: float, ___: str, ____: int, given: list[int]) -> dict[str, Any]:
+        both.wait(10)  # both trials are running
+        cores.append(given)
+        both.wait(10)
+        return {"knn": 0.5}
+
+    monkeypatch.setattr(search, "run_trial", run_trial)
+    trials = [(each, 0) for each in search.list_trials()[:2]]
+    search.run_trials(trials, 60, "d", tmp_path / "search.json", at_once=2)
+    assert sorted(cores) == [[core] for core in search.list_cores()[:2]]
 
 
 def test_a_table_without_trials_is_refused(tmp_path: Path) -> None:
