@@ -41,20 +41,18 @@ import numpy as np
 
 from bench import hardware, harness
 from bench.report import markers
+from lowlevel_simclr.config import recipes
 
 REQUIREMENTS = Path(__file__).with_name("requirements-torch.txt")
 TORCH_PROGRAM = Path(__file__).parents[1] / "baselines" / "torch_race.py"
 MEASURED = 15.0  # how long one measurement of the speed takes, in seconds
+# The settings that --budget chooses and that the other programs also need under the same name.
+SHARED = ("encoder", "stem", "image_size", "evaluation_size", "learning_rate", "temperature")
 OURS: dict[str, Any] = {
     "as_shipped": False,
-    "encoder": "resnet8x4",
-    "stem": "half",
-    "image_size": 16,
-    "evaluation_size": 32,
+    **{name: recipes.ON_CPU[name] for name in SHARED},
+    "smallest_crop": recipes.ON_CPU["crop_area"][0],
     "batch_size": 256,
-    "learning_rate": 4e-3,
-    "temperature": 0.1,
-    "smallest_crop": 0.2,
     "projection_widths": [256, 128],
 }
 AS_SHIPPED: dict[str, Any] = {
@@ -68,8 +66,6 @@ AS_SHIPPED: dict[str, Any] = {
     "temperature": 0.5,
     "projection_widths": [512, 128],
 }
-# The settings of OURS that are flags of the training command, in a run with a number of steps.
-FLAGS = ("encoder", "stem", "image_size", "evaluation_size", "batch_size", "learning_rate", "temperature")
 
 
 class Contestant(NamedTuple):
@@ -146,7 +142,8 @@ def run_ours(race: Race, seed: int) -> dict[str, Any]:
         per_epoch = 50_000 // OURS["batch_size"]
         command += ["--steps", str(race.steps), "--warmup-epochs", str(0.1 * race.steps / per_epoch)]
         command += ["--crop-area", str(OURS["smallest_crop"]), "1", "--knn-every", "0"]
-        command += [word for name in FLAGS for word in ("--" + name.replace("_", "-"), str(OURS[name]))]
+        flags = (*SHARED, "batch_size")
+        command += [word for name in flags for word in ("--" + name.replace("_", "-"), str(OURS[name]))]
         command += ["--projection-widths", *map(str, OURS["projection_widths"])]
     else:
         command += ["--budget", f"{race.seconds:g}s", "--knn-every", "0"]
@@ -161,6 +158,7 @@ def run_ours(race: Race, seed: int) -> dict[str, Any]:
         "steps": rows[-1]["step"],
         "seconds": spent,
         "pairs": rows[-1]["step"] * config["train"]["batch_size"],
+        "precision": config["train"]["precision"],
         "config": config,
         "knn": evaluation["knn"]["20"],
         "linear": evaluation["linear"],

@@ -1,4 +1,4 @@
-"""Tests --evaluation-size: training with small views, and larger images for the trained encoder everywhere else."""
+"""Tests --evaluation-size, the size of the images that the trained encoder gets. The views of training are smaller."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ import pytest
 
 from bench.learning import race
 from bench.learning.race import Contestant, Race
-from lowlevel_simclr.config import recipes
+from lowlevel_simclr.config import command_line, recipes
+from lowlevel_simclr.config.presets import load_preset
+from lowlevel_simclr.config.recipes import get_setting
 
 RACE = Race("data", Path("runs"), 600.0, None, Path("python"))
 
@@ -82,12 +84,19 @@ def test_the_table_has_the_median_and_the_spread_of_each_contestant() -> None:
     assert lines[3].startswith("| plain | 1 |") and lines[-1] == "a CPU, 2026-12-01 to 2026-12-02."
 
 
-def test_our_flags_are_those_of_the_recipe_of_a_budget() -> None:
-    """Test that the contestants with our recipe train with the settings that --budget chooses."""
-    names = {"smallest_crop": "crop_area"}
-    for name, value in race.OURS.items():
-        name = names.get(name, name)
-        if name in recipes.ON_CPU:
-            wanted = recipes.ON_CPU[name]
-            assert value == (wanted[0] if name == "crop_area" else wanted), name
-    assert set(race.FLAGS) <= race.OURS.keys()
+def test_a_run_with_a_number_of_steps_has_the_settings_of_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def stop(command: list[str], check: bool) -> None:
+        commands.append(command)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(race.subprocess, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        race.run_ours(RACE._replace(steps=100), seed=0)
+    config, _ = command_line.parse_run(commands[0][3:])
+    assert {name: get_setting(config, name) for name in recipes.ON_CPU} == recipes.ON_CPU
+    usual = load_preset("cifar10-resnet20")  # a budget keeps these two settings of the preset
+    assert config.train.batch_size == usual.train.batch_size == race.OURS["batch_size"]
+    widths = config.model.projection_widths
+    assert widths == usual.model.projection_widths == tuple(race.OURS["projection_widths"])
