@@ -112,7 +112,9 @@ def make_batches(
     wanted = epochs.flat_map(_disable_autograph(lambda epoch: _make_indices(epoch, len(images), batch_size, seed, own)))
     wanted = wanted.skip(first_step - first_epoch * per_epoch).take(last_step - first_step)
     if with_images:
-        wanted = wanted.map(_make_gather_on_host(images), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        # One call at a time: with deterministic ops, TensorFlow would rewrite parallel calls that read a variable into
+        # this form anyway, and print an error message about it.
+        wanted = wanted.map(_make_gather_on_host(images))
     rows = batch_size if own is None else len(own)
     return wanted.prefetch(count_prefetched(rows * images[0].nbytes if with_images else 0))
 

@@ -185,6 +185,13 @@ def test_no_python_function_gathers_a_batch(root: Path) -> None:
     assert b"PyFunc" not in packed._as_serialized_graph().numpy()
 
 
+def test_batches_need_no_rewriting_that_tensorflow_reports_as_an_error(root: Path) -> None:
+    """Test that no call is parallel. With deterministic ops, TensorFlow would print an error in each training run."""
+    for cache in (False, True):
+        made = batches.make_batches(load(root, 4 if not cache else 0, cache).train.images, 4, 0, 0, 3)
+        assert b"ParallelMap" not in made._as_serialized_graph().numpy()
+
+
 # Damaged files, a full disk, and a cache that cannot be written
 
 
